@@ -1,0 +1,10 @@
+//! The contracts between Hawser's programs, and the forms that controllers store.
+//!
+//! Generated from `hawser/v1/*.proto`. This crate must never decide anything: it knows forms, not
+//! rules about the cluster.
+
+/// Version 1 of every contract.
+#[allow(missing_docs, unreachable_pub, clippy::all)]
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/hawser.v1.rs"));
+}
