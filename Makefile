@@ -1,0 +1,33 @@
+# The logic is Rust; this file only names the commands.
+CARGO ?= cargo
+PROFILE_DIR = target/debug
+LAB = $(PROFILE_DIR)/hawser-lab
+
+.PHONY: build setup demo test bench check lab-up lab-down
+
+build:
+	$(CARGO) build --workspace --bins
+
+setup: build
+	$(LAB) setup
+
+demo: setup
+	$(PROFILE_DIR)/hawser-demo
+
+test: setup
+	$(CARGO) test --workspace --no-fail-fast
+
+bench: setup
+	$(CARGO) build --release --workspace --bins
+	target/release/hawser-bench
+
+check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) deny check bans licenses sources
+
+lab-up: setup
+	$(LAB) up
+
+lab-down:
+	$(LAB) down
