@@ -1,0 +1,3 @@
+//! What runs only while this member leads.
+
+pub mod observed;
