@@ -1,7 +1,10 @@
 //! The contracts between Hawser's programs, and the forms that controllers store.
 //!
-//! Generated from `hawser/v1/*.proto`. This crate must never decide anything: it knows forms, not
-//! rules about the cluster.
+//! Generated from `hawser/v1/*.proto`, with the rules for names and sizes that every door shares.
+//! This crate must never decide anything: it knows forms, not rules about the cluster.
+
+pub mod names;
+pub mod sizes;
 
 /// Version 1 of every contract.
 #[allow(missing_docs, unreachable_pub, clippy::all)]
