@@ -298,6 +298,7 @@ impl Configuration {
         for volume in &self.volumes {
             hash.number(u64::from(volume.number));
             hash.number(u64::from(volume.minor));
+            hash.number(volume.size_bytes);
             match &volume.backing {
                 None => hash.number(0),
                 Some(backing) => {

@@ -93,6 +93,8 @@ pub struct Metadata {
     pub minor: u32,
     /// Where the metadata lies, at the end.
     pub backing: BackingVolume,
+    /// Bytes that the DRBD device offers. The same on every node, whatever the storage below rounded up to.
+    pub size_bytes: u64,
     /// Form of the metadata.
     pub generation: Generation,
     /// Peers to have room for; 8.4 ignores it.
@@ -109,6 +111,9 @@ pub struct DrbdVolume {
     pub number: u32,
     /// Minor on this node.
     pub minor: u32,
+    /// Bytes that the DRBD device offers; part of the configuration, since replicas whose storage was
+    /// rounded up differently would otherwise refuse each other.
+    pub size_bytes: u64,
     /// What it lies on here. `None` on a replica without storage.
     pub backing: Option<BackingVolume>,
 }
