@@ -42,8 +42,6 @@ pub struct Subject {
     pub replica_incarnation: u64,
     /// Name of the DRBD resource; `None` where the resource has no DRBD layer.
     pub drbd_name: Option<String>,
-    /// Which DRBD.
-    pub generation: Generation,
     /// Pool of the backing volumes; `None` on a replica without storage.
     pub provider: Option<Provider>,
     /// Volumes, by number.

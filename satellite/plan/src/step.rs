@@ -246,15 +246,15 @@ pub enum Step {
     Promote {
         /// Name of the DRBD resource.
         drbd_name: String,
-        /// Which DRBD.
-        generation: Generation,
+        /// Its minors here; 8.4 addresses by minor.
+        minors: Vec<u32>,
     },
     /// The resource is Secondary here.
     Demote {
         /// Name of the DRBD resource.
         drbd_name: String,
-        /// Which DRBD.
-        generation: Generation,
+        /// Its minors here; 8.4 addresses by minor.
+        minors: Vec<u32>,
     },
     /// The gate is there, leads to its target and lets I/O through.
     OpenGate(Gate),
