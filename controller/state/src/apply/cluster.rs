@@ -1,0 +1,189 @@
+//! The cluster's own commands: its start, its controllers, its clock, its feature level and checksums.
+//!
+//! It must never trust a step of time that a leader could not have waited for.
+
+use std::sync::Arc;
+
+use hawser_proto::{
+    names,
+    v1::{
+        AnnounceMember, ClusterRecord, Command, InitializeCluster, Layer, Member, RaiseFeatureLevel,
+        RecordMemberJoined, ResourceGroup, Tick, command,
+    },
+};
+
+use super::{Divergence, idempotency};
+use crate::{
+    CHECKSUM_INTERVAL, FEATURE_LEVEL,
+    alloc::{DEFAULT_MINORS, DEFAULT_PORTS},
+    operations,
+    state::State,
+    transaction::Transaction,
+    verdict::{Denial, Success, Verdict},
+};
+
+/// The group that resources are made from where none is named.
+pub(crate) const DEFAULT_GROUP: &str = "default";
+
+/// The longest time that one tick may add. Leaders tick far more often; more is a defect, and would
+/// expire what must not expire.
+const LONGEST_TICK_MS: u64 = 60 * 60 * 1000;
+
+pub(super) fn initialize(transaction: &mut Transaction<'_>, command: &InitializeCluster) -> Verdict {
+    if transaction.state().is_initialized() {
+        let cluster = transaction.state().cluster();
+        return Err(Denial::already_exists(
+            "cluster_id",
+            format!("the cluster {} is initialized already", cluster.name),
+        ));
+    }
+    let id_is_valid = (1..=64).contains(&command.cluster_id.len())
+        && command.cluster_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if !id_is_valid {
+        return Err(Denial::invalid("cluster_id", "a cluster id has 1 to 64 letters, digits and hyphens"));
+    }
+    names::cluster_name("name", &command.name)?;
+    if command.lineage == 0 {
+        return Err(Denial::invalid("lineage", "a lineage is at least 1"));
+    }
+    let member = command.first_member.clone().unwrap_or_default();
+    if member.raft_id == 0 || member.raft_id > transaction.index {
+        return Err(Denial::invalid("first_member.raft_id", "the first controller's Raft id is 1"));
+    }
+    names::member_name("first_member.name", &member.name)?;
+    names::endpoint("first_member.address", &member.address)?;
+
+    let (first_minor, last_minor) = DEFAULT_MINORS;
+    let (first_port, last_port) = DEFAULT_PORTS;
+    transaction.initialize(ClusterRecord {
+        cluster_id: command.cluster_id.clone(),
+        name: command.name.clone(),
+        lineage: command.lineage,
+        feature_level: 1,
+        first_minor,
+        last_minor,
+        first_port,
+        last_port,
+        ..ClusterRecord::default()
+    });
+    transaction.put_member(member);
+    transaction.put_group(ResourceGroup {
+        name: DEFAULT_GROUP.to_owned(),
+        incarnation: transaction.index,
+        replicas: 2,
+        layers: vec![Layer::Drbd.into(), Layer::Storage.into()],
+        ..ResourceGroup::default()
+    });
+    Ok(Success::DONE)
+}
+
+pub(super) fn announce_member(transaction: &mut Transaction<'_>, command: &AnnounceMember) -> Verdict {
+    names::member_name("name", &command.name)?;
+    names::endpoint("address", &command.address)?;
+    if let Some(other) = transaction.state().members().find(|member| member.name == command.name) {
+        return Err(Denial::already_exists(
+            "name",
+            format!("controller {} was announced already, at {}", other.name, other.address),
+        ));
+    }
+    if let Some(other) = transaction.state().members().find(|member| member.address == command.address) {
+        return Err(Denial::already_exists(
+            "address",
+            format!("{} is the address of controller {}", other.address, other.name),
+        ));
+    }
+    let raft_id = transaction.index;
+    transaction.put_member(Member {
+        raft_id,
+        name: command.name.clone(),
+        address: command.address.clone(),
+        store_incarnation: 0,
+    });
+    Ok(Success::number(raft_id))
+}
+
+pub(super) fn record_member_joined(
+    transaction: &mut Transaction<'_>,
+    command: &RecordMemberJoined,
+) -> Verdict {
+    if command.store_incarnation == 0 {
+        return Err(Denial::invalid(
+            "store_incarnation",
+            "a store that joins has an incarnation other than 0",
+        ));
+    }
+    let Some(member) = transaction.state().member(command.raft_id).cloned() else {
+        return Err(Denial::not_found(
+            "raft_id",
+            format!(
+                "no controller with Raft id {} was announced: run `hawser cluster add-member` first",
+                command.raft_id
+            ),
+        ));
+    };
+    if member.store_incarnation == command.store_incarnation {
+        return Ok(Success::DONE);
+    }
+    if member.store_incarnation != 0 {
+        return Err(Denial::precondition(format!(
+            "controller {} has joined with another store: a controller that lost its store has to be announced anew",
+            member.name
+        )));
+    }
+    transaction.put_member(Member { store_incarnation: command.store_incarnation, ..member });
+    Ok(Success::DONE)
+}
+
+pub(super) fn tick(transaction: &mut Transaction<'_>, command: &Tick) -> Verdict {
+    if command.elapsed_ms > LONGEST_TICK_MS {
+        return Err(Denial::invalid("elapsed_ms", format!("one tick adds at most {LONGEST_TICK_MS} ms")));
+    }
+    let cluster = transaction.state().cluster().clone();
+    let elapsed_ms = cluster.elapsed_ms.saturating_add(command.elapsed_ms);
+    transaction.put_cluster(ClusterRecord { elapsed_ms, ..cluster });
+    idempotency::expire(transaction);
+    operations::forget_old(transaction);
+    Ok(Success::DONE)
+}
+
+pub(super) fn raise_feature_level(transaction: &mut Transaction<'_>, command: &RaiseFeatureLevel) -> Verdict {
+    let cluster = transaction.state().cluster().clone();
+    if command.level < cluster.feature_level {
+        return Err(Denial::invalid(
+            "level",
+            format!("the feature level is {} and never falls", cluster.feature_level),
+        ));
+    }
+    if command.level > FEATURE_LEVEL {
+        return Err(Denial::invalid(
+            "level",
+            format!("this release knows feature levels up to {FEATURE_LEVEL}"),
+        ));
+    }
+    transaction.put_cluster(ClusterRecord { feature_level: command.level, ..cluster });
+    Ok(Success::DONE)
+}
+
+/// Keeps the state as it is where the log passes a multiple of the checksum interval: every controller
+/// that replays the log keeps the same one.
+pub(super) fn take_checkpoint(state: &mut State, index: u64) {
+    if state.revision() / CHECKSUM_INTERVAL != index / CHECKSUM_INTERVAL {
+        let mut checkpoint = state.clone();
+        checkpoint.checkpoint = None;
+        state.checkpoint = Some(Arc::new(checkpoint));
+    }
+}
+
+/// What a committed checksum proves against this controller's state; nothing where it has no
+/// checkpoint of that revision.
+pub(super) fn divergence(state: &State, command: &Command) -> Option<Divergence> {
+    let Some(command::Command::Checksum(checksum)) = &command.command else { return None };
+    let checkpoint = state.checkpoint().filter(|checkpoint| checkpoint.revision() == checksum.at_revision)?;
+    let own = checkpoint.checksum();
+    let hexadecimal = |bytes: &[u8]| bytes.iter().take(32).map(|byte| format!("{byte:02x}")).collect();
+    (own.as_slice() != checksum.sha256.as_slice()).then(|| Divergence {
+        revision: checksum.at_revision,
+        own: hexadecimal(&own),
+        committed: hexadecimal(&checksum.sha256),
+    })
+}

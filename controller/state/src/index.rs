@@ -1,0 +1,99 @@
+//! What follows from the objects and is looked up often: taken numbers, which replicas lie on a node,
+//! which operations run.
+//!
+//! Nothing here is stored. It must never hold a fact that the objects do not hold.
+
+use hawser_proto::v1::{Operation, OperationState, Resource};
+use imbl::{OrdMap, OrdSet};
+
+use crate::alloc::NumberPool;
+
+/// Everything that is derived from the objects of a [`State`](crate::State).
+#[derive(Clone, Debug)]
+pub(crate) struct Index {
+    pub(crate) minors: NumberPool,
+    /// Node → its ports. A node without an entry has given none yet.
+    pub(crate) ports: OrdMap<String, NumberPool>,
+    /// (node, resource), of all replicas that are not confirmed as removed or still hold numbers.
+    pub(crate) replicas: OrdSet<(String, String)>,
+    /// Group → how many resources were made from it.
+    pub(crate) resources_by_group: OrdMap<String, u64>,
+    /// (resource, operation) of the operations that run.
+    pub(crate) running: OrdSet<(String, u64)>,
+    /// (end on the cluster's clock, operation) of the others.
+    pub(crate) finished: OrdSet<(u64, u64)>,
+    /// (end of its life on the cluster's clock, caller, key) of the kept outcomes.
+    pub(crate) expiry: OrdSet<(u64, String, String)>,
+    all_ports: (u32, u32),
+}
+
+impl Index {
+    pub(crate) fn new(minors: (u32, u32), ports: (u32, u32)) -> Self {
+        Self {
+            minors: NumberPool::new(minors),
+            ports: OrdMap::new(),
+            replicas: OrdSet::new(),
+            resources_by_group: OrdMap::new(),
+            running: OrdSet::new(),
+            finished: OrdSet::new(),
+            expiry: OrdSet::new(),
+            all_ports: ports,
+        }
+    }
+
+    /// The ports of a node.
+    pub(crate) fn ports_of(&mut self, node: &str) -> &mut NumberPool {
+        let all = self.all_ports;
+        self.ports.entry(node.to_owned()).or_insert_with(|| NumberPool::new(all))
+    }
+
+    /// Takes the places and numbers of a resource. False if somebody else has one of the numbers.
+    pub(crate) fn add_resource(&mut self, resource: &Resource) -> bool {
+        let mut free = true;
+        for volume in resource.volumes.iter().filter(|volume| volume.minor != 0) {
+            free &= self.minors.take(volume.minor);
+        }
+        for replica in &resource.replicas {
+            if replica.port != 0 {
+                free &= self.ports_of(&replica.node).take(replica.port);
+            }
+            self.replicas.insert((replica.node.clone(), resource.name.clone()));
+        }
+        *self.resources_by_group.entry(resource.group.clone()).or_insert(0) += 1;
+        free
+    }
+
+    /// Gives them back.
+    pub(crate) fn remove_resource(&mut self, resource: &Resource) {
+        for volume in resource.volumes.iter().filter(|volume| volume.minor != 0) {
+            self.minors.release(volume.minor);
+        }
+        for replica in &resource.replicas {
+            if replica.port != 0 {
+                self.ports_of(&replica.node).release(replica.port);
+            }
+            self.replicas.remove(&(replica.node.clone(), resource.name.clone()));
+        }
+        match self.resources_by_group.get(&resource.group) {
+            Some(count) if *count > 1 => {
+                self.resources_by_group.insert(resource.group.clone(), count - 1);
+            }
+            _ => {
+                self.resources_by_group.remove(&resource.group);
+            }
+        }
+    }
+
+    pub(crate) fn add_operation(&mut self, operation: &Operation) {
+        if operation.state() == OperationState::Running {
+            self.running.insert((operation.resource.clone(), operation.id));
+        } else {
+            self.finished.insert((operation.ended_at_elapsed_ms, operation.id));
+        }
+    }
+
+    pub(crate) fn remove_operation(&mut self, operation: &Operation) {
+        self.running.remove(&(operation.resource.clone(), operation.id));
+        self.finished.remove(&(operation.ended_at_elapsed_ms, operation.id));
+    }
+}
