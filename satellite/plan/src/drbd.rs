@@ -1,0 +1,179 @@
+//! The replication layer: configuration, bringing up, connecting, and noticing that a disk fell behind.
+//!
+//! It must never attach the disk of a replica that may be behind while no peer is connected: alone, its own
+//! metadata would call it current.
+
+use crate::{
+    desired::Replica,
+    observed::{ConnectionState, DiskState, KernelResource, Looked},
+    plan::{Next, Note, Plan, Question},
+    situation::{Situation, connected},
+    step::{Configuration, Connection, Step},
+};
+
+/// Notes in the ledger, before anything else, that the disk left UpToDate, and that it is current again.
+pub(crate) fn latch(situation: &Situation<'_>, replica: &Replica, plan: &mut Plan) {
+    let Some(kernel) = situation.found.kernel.present() else { return };
+    if replica.drbd.is_none() || !situation.remembered.created {
+        return;
+    }
+    if left_up_to_date(situation, replica, kernel) {
+        if !situation.remembered.behind {
+            plan.note(Note::Behind);
+        }
+    } else if all_disks(replica, kernel, |disk| disk == DiskState::UpToDate) {
+        if situation.remembered.behind && in_sync_with_a_peer(replica, kernel) {
+            plan.note(Note::CaughtUp);
+        }
+        if !situation.remembered.current_in_boot {
+            plan.note(Note::Current);
+        }
+    }
+}
+
+/// Plans configuration, kernel and connections.
+pub(crate) fn plan(situation: &Situation<'_>, replica: &Replica, plan: &mut Plan) -> Next {
+    let Some(drbd) = &replica.drbd else { return Next::Above };
+    let written = match &situation.found.configuration {
+        Looked::Unknown(why) => {
+            return plan.wait(format!("cannot read the configuration of {}: {why}", drbd.drbd_name));
+        }
+        Looked::Absent => false,
+        Looked::Present(fingerprint) => *fingerprint == drbd.fingerprint(),
+    };
+    if !written {
+        plan.run(Step::WriteConfiguration(drbd.clone()));
+    }
+    match &situation.found.kernel {
+        Looked::Unknown(why) => {
+            // Nothing of the layers below may be redone under a kernel that cannot be seen.
+            plan.actions.clear();
+            plan.wait(format!("cannot see {} in the kernel: {why}", drbd.drbd_name))
+        }
+        Looked::Absent => {
+            let attach = has_storage(replica) && !situation.behind(replica);
+            plan.run(Step::BringUp { configuration: drbd.clone(), attach, connect: true });
+            Next::Stop
+        }
+        Looked::Present(kernel) => running(situation, replica, drbd, kernel, written, plan),
+    }
+}
+
+fn running(
+    situation: &Situation<'_>,
+    replica: &Replica,
+    drbd: &Configuration,
+    kernel: &KernelResource,
+    written: bool,
+    plan: &mut Plan,
+) -> Next {
+    if replica.volumes.iter().any(|volume| !kernel.volumes.contains_key(&volume.number)) {
+        let attach = has_storage(replica) && !situation.behind(replica);
+        plan.run(Step::BringUp { configuration: drbd.clone(), attach, connect: true });
+        return Next::Stop;
+    }
+    let diskless = has_storage(replica) && !all_disks(replica, kernel, |disk| disk != DiskState::Diskless);
+    if !written && !diskless {
+        plan.run(Step::Adjust { configuration: drbd.clone() });
+        return Next::Stop;
+    }
+    if diskless {
+        let met = replica.peers.iter().any(|peer| connected(kernel, &peer.node).is_some());
+        if met || !situation.behind(replica) {
+            plan.run(Step::AttachDisk { configuration: drbd.clone() });
+        } else {
+            plan.wait("this replica may be behind; its disk is attached once a peer is connected".to_owned());
+        }
+    }
+    for peer in &replica.peers {
+        let connection = kernel.peers.get(&peer.node).map(|found| found.connection);
+        if matches!(connection, None | Some(ConnectionState::StandAlone)) {
+            plan.run(Step::Connect(Connection { configuration: drbd.clone(), peer: peer.node.clone() }));
+        }
+    }
+    if plan.runs() { Next::Stop } else { Next::Above }
+}
+
+/// Has Raft told as soon as a disk left UpToDate: of the own one, and as owner of a connected peer's.
+pub(crate) fn say_who_is_behind(situation: &Situation<'_>, replica: &Replica, plan: &mut Plan) {
+    let Some(kernel) = situation.found.kernel.present().filter(|_| replica.drbd.is_some()) else { return };
+    let arbitration = situation.arbitration;
+    let mut outdate = |node: &str| {
+        if !arbitration.refused.contains_key(node) {
+            plan.ask(Question::Outdate { peer: node.to_owned(), generation: replica.generation });
+        }
+    };
+    if situation.remembered.created && left_up_to_date(situation, replica, kernel) {
+        if replica.outdated_number == 0 && !arbitration.granted.contains(situation.node) {
+            outdate(situation.node);
+        }
+        return;
+    }
+    if replica.owner != situation.node || !all_disks(replica, kernel, |disk| disk == DiskState::UpToDate) {
+        return;
+    }
+    for peer in replica.peers.iter().filter(|peer| peer.diskful && peer.outdated_number == 0) {
+        let fell_behind = connected(kernel, &peer.node)
+            .is_some_and(|found| found.volumes.values().any(|volume| unusable(volume.disk)));
+        if fell_behind && !arbitration.granted.contains(&peer.node) {
+            outdate(&peer.node);
+        }
+    }
+}
+
+/// Whether a disk that was current is so no more. One that never was (a joiner, a bring-up that is half
+/// done) did not fall behind, unless a peer shows that there is something to be behind of.
+fn left_up_to_date(situation: &Situation<'_>, replica: &Replica, kernel: &KernelResource) -> bool {
+    has_storage(replica)
+        && !all_disks(replica, kernel, |disk| !unusable(disk))
+        && (situation.remembered.current_in_boot || lost_with_a_current_peer(replica, kernel))
+}
+
+fn lost_with_a_current_peer(replica: &Replica, kernel: &KernelResource) -> bool {
+    !all_disks(replica, kernel, |disk| !matches!(disk, DiskState::Diskless | DiskState::Failed))
+        && replica.peers.iter().any(|peer| {
+            connected(kernel, &peer.node).is_some_and(|found| {
+                !found.volumes.is_empty()
+                    && found.volumes.values().all(|volume| volume.disk == DiskState::UpToDate)
+            })
+        })
+}
+
+fn in_sync_with_a_peer(replica: &Replica, kernel: &KernelResource) -> bool {
+    replica.peers.iter().filter(|peer| peer.diskful).any(|peer| {
+        connected(kernel, &peer.node).is_some_and(|found| {
+            !found.volumes.is_empty()
+                && found
+                    .volumes
+                    .values()
+                    .all(|volume| volume.disk == DiskState::UpToDate && volume.out_of_sync_bytes == 0)
+        })
+    })
+}
+
+/// Whether data is certainly not current, or not there.
+fn unusable(disk: DiskState) -> bool {
+    matches!(
+        disk,
+        DiskState::Diskless
+            | DiskState::Detaching
+            | DiskState::Failed
+            | DiskState::Inconsistent
+            | DiskState::Outdated
+    )
+}
+
+pub(crate) fn has_storage(replica: &Replica) -> bool {
+    replica.volumes.iter().any(|volume| volume.backing.is_some())
+}
+
+/// Whether `holds` for the local disk of every volume. A volume that is not in the kernel is diskless.
+pub(crate) fn all_disks(
+    replica: &Replica,
+    kernel: &KernelResource,
+    holds: impl Fn(DiskState) -> bool,
+) -> bool {
+    replica.volumes.iter().all(|volume| {
+        holds(kernel.volumes.get(&volume.number).map_or(DiskState::Diskless, |found| found.disk))
+    })
+}

@@ -1,0 +1,65 @@
+//! Everything one plan is made from.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    desired::{Desired, Replica},
+    observed::{ConnectionState, KernelPeer, KernelResource, ReplicaFound},
+};
+
+/// What the ledger remembers of one incarnation of a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Remembered {
+    /// Its metadata was made. It is never made again, whatever is found.
+    pub created: bool,
+    /// Its disk was seen UpToDate since the node booted.
+    pub current_in_boot: bool,
+    /// Its disk left UpToDate and has not synced since: it may be behind without knowing it.
+    pub behind: bool,
+}
+
+/// What is known of the arbiter's answers in this run of the satellite.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Arbitration {
+    /// A controller has said in this run that owner and generation of the document stand.
+    pub confirmed: bool,
+    /// Peers that were outdated on this node's word, at the document's generation, since they were last
+    /// connected.
+    pub granted: BTreeSet<String>,
+    /// Nodes of which a committed answer refused to say that they are behind, with the reason. Forgotten
+    /// with the next change of what is desired.
+    pub refused: BTreeMap<String, String>,
+    /// The kernel's helper waits for an answer on this resource, or has just been given one. The kernel
+    /// goes on by itself.
+    pub helper_asks: bool,
+    /// Peers that have had the time to connect and are not connected.
+    pub overdue: BTreeSet<String>,
+}
+
+/// Everything one plan is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Situation<'a> {
+    /// Hawser's name of this node.
+    pub node: &'a str,
+    /// What the document wants.
+    pub desired: &'a Desired,
+    /// What is there.
+    pub found: &'a ReplicaFound,
+    /// What the ledger remembers.
+    pub remembered: Remembered,
+    /// What the arbiter said.
+    pub arbitration: &'a Arbitration,
+}
+
+impl Situation<'_> {
+    /// Whether this replica must not be taken for current by itself: the document or the ledger says that
+    /// it is behind.
+    pub fn behind(&self, replica: &Replica) -> bool {
+        replica.outdated_number != 0 || self.remembered.behind
+    }
+}
+
+/// The connection to `peer`, if it is established.
+pub(crate) fn connected<'a>(kernel: &'a KernelResource, peer: &str) -> Option<&'a KernelPeer> {
+    kernel.peers.get(peer).filter(|found| found.connection == ConnectionState::Connected)
+}

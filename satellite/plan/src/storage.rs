@@ -1,0 +1,99 @@
+//! The lowest layer: backing volumes and the metadata on them.
+//!
+//! It must never make storage anew for an incarnation that the ledger knows as created: what is missing
+//! then is missing data, and only a person may say that it is lost.
+
+use crate::{
+    desired::Replica,
+    drbd::all_disks,
+    observed::{BackingFound, DiskState, Looked},
+    plan::{Next, Note, Plan},
+    situation::Situation,
+    step::{BackingVolume, Metadata, Provider, Step},
+};
+
+/// Plans backing volumes and metadata.
+pub(crate) fn plan(situation: &Situation<'_>, replica: &Replica, plan: &mut Plan) -> Next {
+    let created = situation.remembered.created;
+    for volume in &replica.volumes {
+        let Some(backing) = &volume.backing else { continue };
+        match situation.found.backing.get(&volume.number) {
+            None => return plan.wait(format!("{} has not been looked for yet", backing.name)),
+            Some(Looked::Unknown(why)) => {
+                return plan.wait(format!("cannot tell whether {} is there: {why}", backing.name));
+            }
+            Some(Looked::Absent) if created => {
+                return plan.wait(format!(
+                    "{} is missing though this replica was made on it; it is not made again, remove the replica",
+                    backing.name
+                ));
+            }
+            Some(Looked::Absent) => plan.run(Step::EnsureBackingVolume(backing.clone())),
+            Some(Looked::Present(found)) => {
+                if let Some(problem) = foreign(backing, found) {
+                    return plan.wait(problem);
+                }
+                if created && found.size_bytes < backing.size_bytes {
+                    return plan.wait(format!(
+                        "{} has {} bytes where {} are wanted",
+                        backing.name, found.size_bytes, backing.size_bytes
+                    ));
+                }
+                if !found.active || found.size_bytes < backing.size_bytes {
+                    plan.run(Step::EnsureBackingVolume(backing.clone()));
+                }
+            }
+        }
+    }
+    if created || replica.volumes.iter().all(|volume| volume.backing.is_none()) {
+        return Next::Above;
+    }
+    if let Some(drbd) = &replica.drbd
+        && !runs_on_its_disk(situation, replica)
+    {
+        for volume in &replica.volumes {
+            let Some(backing) = &volume.backing else { continue };
+            plan.run(Step::CreateMetadata(Metadata {
+                drbd_name: drbd.drbd_name.clone(),
+                volume: volume.number,
+                minor: volume.minor,
+                backing: backing.clone(),
+                size_bytes: volume.size_bytes,
+                generation: drbd.generation,
+                maximum_peers: replica.maximum_peers,
+                day0: replica.day0.filter(|_| reads_zero(&backing.provider)),
+            }));
+        }
+    }
+    plan.note(Note::Created);
+    Next::Above
+}
+
+/// Whether the kernel has the disks attached: their metadata was made, whatever became of the ledger's note.
+fn runs_on_its_disk(situation: &Situation<'_>, replica: &Replica) -> bool {
+    situation
+        .found
+        .kernel
+        .present()
+        .is_some_and(|kernel| all_disks(replica, kernel, |disk| disk > DiskState::Failed))
+}
+
+/// Why `found` is not the replica's own, if it is not.
+pub(crate) fn foreign(wanted: &BackingVolume, found: &BackingFound) -> Option<String> {
+    match &found.mark {
+        Some(mark) if *mark == wanted.mark => None,
+        Some(mark) => Some(format!(
+            "{} is marked as volume {} of {} (incarnation {}), not as this replica's; it is left alone",
+            wanted.name, mark.volume, mark.resource, mark.replica_incarnation
+        )),
+        None => Some(format!("{} does not carry Hawser's mark; it is left alone", wanted.name)),
+    }
+}
+
+/// Whether a new volume is all zeroes on every replica alike, so that replicas made together are equal.
+fn reads_zero(provider: &Provider) -> bool {
+    match provider {
+        Provider::LvmThin { .. } | Provider::Zfs { .. } | Provider::Directory { .. } => true,
+        Provider::Lvm { .. } => false,
+    }
+}
