@@ -61,6 +61,16 @@ fn recall_within(state: &State, request: &RequestKey, largest_table: usize) -> O
     ))
 }
 
+impl State {
+    /// What applying a command with this request key would answer without carrying anything out: the outcome that is
+    /// kept for the key, or why the key cannot be used. `None` if the command would be carried out.
+    ///
+    /// A door asks this before it decides anything else: a repeated request is answered as the first one was.
+    pub fn answer_to(&self, request: &RequestKey) -> Option<Outcome> {
+        recall(self, Some(request))
+    }
+}
+
 /// Keeps a final outcome.
 pub(super) fn remember(state: &mut State, request: &RequestKey, outcome: &Outcome) {
     if matches!(outcome.outcome, None | Some(outcome::Outcome::Stale(_))) {
