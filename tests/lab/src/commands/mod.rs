@@ -1,0 +1,142 @@
+//! The verbs of `hawser-lab`, as typed.
+
+mod inside;
+mod outside;
+mod show;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use hawser_lab::directories::LabDirectory;
+use hawser_lab::machine::keeper::KeeperOptions;
+
+/// Boots real Linux nodes on this machine, without privileges, and cuts their power and their network.
+#[derive(Debug, Parser)]
+#[command(name = "hawser-lab", version, max_term_width = 110)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Which lab.
+#[derive(Debug, Args)]
+struct Place {
+    /// Name of the lab.
+    #[arg(long, global = true, default_value = "lab", env = "HAWSER_LAB_NAME")]
+    name: String,
+    /// Directory of the lab, in place of one chosen by its name.
+    #[arg(long, global = true, env = "HAWSER_LAB_DIRECTORY")]
+    directory: Option<PathBuf>,
+}
+
+impl Place {
+    fn resolve(&self) -> anyhow::Result<LabDirectory> {
+        Ok(match &self.directory {
+            Some(directory) => LabDirectory::at(std::path::absolute(directory)?),
+            None => LabDirectory::named(&self.name),
+        })
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Boot the nodes; returns when they are up, the lab goes on in the background.
+    Up(outside::Up),
+    /// End the lab and remove what it made.
+    Down {
+        /// Leave disks and logs in the lab's directory.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Show nodes, cut links and forwarded ports.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a command in a node.
+    Exec {
+        /// The node, such as n1.
+        node: String,
+        /// Program and arguments.
+        #[arg(required = true, last = true)]
+        command: Vec<String>,
+    },
+    /// Print a node's console.
+    Logs {
+        /// The node, such as n1.
+        node: String,
+        /// A service of the node, in place of its console.
+        service: Option<String>,
+    },
+    /// Cut a node's power.
+    Kill {
+        /// The node, such as n1.
+        node: String,
+    },
+    /// Give a node power again; returns when it has booted.
+    Start {
+        /// The node, such as n1.
+        node: String,
+    },
+    /// Cut the network between a node and another, or all others, in both directions.
+    Partition {
+        /// The node, such as n1.
+        node: String,
+        /// Another node, or `all`.
+        peer: String,
+    },
+    /// Restore every link.
+    Heal,
+    /// Print the loopback port of the host that leads to a port of a node.
+    Forward {
+        /// The node, such as n1.
+        node: String,
+        /// The node's port.
+        port: u16,
+    },
+    /// Let the nodes reach a loopback port of the host at 10.78.0.254.
+    Export {
+        /// The port.
+        port: u16,
+    },
+    /// The lab's own process.
+    #[command(hide = true)]
+    RunLab {
+        /// The lab's directory.
+        directory: PathBuf,
+        /// End when the standard input ends.
+        #[arg(long)]
+        tied: bool,
+    },
+    /// The keeper of a node.
+    #[command(hide = true)]
+    KeepNode(KeeperOptions),
+    /// The agent of a node.
+    #[command(hide = true)]
+    GuestAgent {
+        /// The node's configuration.
+        configuration: PathBuf,
+    },
+}
+
+/// Does what was typed.
+///
+/// # Errors
+/// What went wrong, with object and remedy.
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.verb {
+        Verb::RunLab { directory, tied } => return Ok(inside::run_lab(directory, tied)),
+        Verb::KeepNode(options) => return hawser_lab::machine::keeper::run(&options),
+        Verb::GuestAgent { configuration } => {
+            hawser_lab::guest::agent::run(&configuration)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(outside::run(&arguments.place, arguments.verb))
+}

@@ -1,0 +1,101 @@
+//! The verbs that people type, against a running lab.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+use hawser_lab::wire::agent::Execute;
+use hawser_lab::{Lab, LabOptions};
+
+use super::{Place, Verb, show};
+
+/// Options of `up`.
+#[derive(Debug, Args)]
+pub(super) struct Up {
+    /// Number of nodes.
+    #[arg(long, default_value_t = 3)]
+    nodes: u8,
+    /// Memory of each node, in MiB.
+    #[arg(long, default_value_t = 512)]
+    memory: u32,
+    /// Size of each node's data disk, in MiB (the file is sparse).
+    #[arg(long, default_value_t = 8192)]
+    data_disk: u64,
+    /// Size of each node's state disk, in MiB (the file is sparse).
+    #[arg(long, default_value_t = 2048)]
+    state_disk: u64,
+    /// Directory with drbd.ko and drbd_transport_tcp.ko to use in place of the kernel's DRBD 8.4.
+    #[arg(long)]
+    drbd_modules: Option<PathBuf>,
+    /// Directory with other DRBD tools, laid over the nodes' root (usr/sbin/drbdadm, …).
+    #[arg(long)]
+    drbd_utils: Option<PathBuf>,
+    /// Nodes only: no Hawser, no storage pool.
+    #[arg(long)]
+    bare: bool,
+}
+
+/// Does one verb.
+pub(super) async fn run(place: &Place, verb: Verb) -> anyhow::Result<ExitCode> {
+    let directory = place.resolve()?;
+    if let Verb::Up(options) = verb {
+        return up(place, options).await;
+    }
+    if let Verb::Logs { node, service } = verb {
+        return show::logs(&directory, &node, service.as_deref());
+    }
+    let lab = Lab::open(directory).await?;
+    match verb {
+        Verb::Down { keep } => {
+            let path = lab.directory().path().to_owned();
+            lab.down(keep).await?;
+            println!("the lab in {} has ended", path.display());
+        }
+        Verb::Status { json } => show::status(&lab.status().await?, json)?,
+        Verb::Exec { node, command } => return exec(&lab, &node, command).await,
+        Verb::Kill { node } => lab.kill(&node).await?,
+        Verb::Start { node } => lab.start(&node).await?,
+        Verb::Partition { node, peer } => {
+            lab.partition(&node, Some(peer.as_str()).filter(|peer| *peer != "all")).await?;
+        }
+        Verb::Heal => lab.heal().await?,
+        Verb::Forward { node, port } => println!("{}", lab.forward(&node, port).await?),
+        Verb::Export { port } => lab.export(port).await?,
+        Verb::Up(_)
+        | Verb::Logs { .. }
+        | Verb::RunLab { .. }
+        | Verb::KeepNode(_)
+        | Verb::GuestAgent { .. } => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn up(place: &Place, up: Up) -> anyhow::Result<ExitCode> {
+    let began = Instant::now();
+    let options = LabOptions {
+        nodes: up.nodes,
+        memory_mib: up.memory,
+        data_mib: up.data_disk,
+        state_mib: up.state_disk,
+        drbd_modules: up.drbd_modules.map(std::path::absolute).transpose()?,
+        drbd_utils: up.drbd_utils.map(std::path::absolute).transpose()?,
+        ..LabOptions::new(&place.name)
+    };
+    let lab = Lab::up(&options, place.resolve()?, false).await?;
+    println!(
+        "{} nodes are up after {:.1} s in {}",
+        options.nodes,
+        began.elapsed().as_secs_f32(),
+        lab.directory().path().display()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn exec(lab: &Lab, node: &str, arguments: Vec<String>) -> anyhow::Result<ExitCode> {
+    let command = Execute { arguments, ..Execute::default() };
+    let code =
+        lab.stream(node, command, tokio::io::stdin(), tokio::io::stdout(), tokio::io::stderr()).await?;
+    // The reader of the standard input may wait for a terminal for ever; only an exit ends it.
+    std::process::exit(code);
+}

@@ -1,0 +1,61 @@
+//! What `status` and `logs` print.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use hawser_lab::directories::LabDirectory;
+use hawser_lab::wire::control::{LabStatus, NodeStatus, Power};
+
+/// Prints a lab.
+pub(super) fn status(status: &LabStatus, json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(status)?);
+        return Ok(());
+    }
+    println!(
+        "{:<6}{:<9}{:<12}{:<14}{:<14}{:<10}LOOPBACK PORTS",
+        "NODE", "POWER", "ADDRESS", "KERNEL", "DRBD", "BOOT"
+    );
+    for (name, node) in &status.nodes {
+        println!("{name:<6}{}", node_line(node));
+    }
+    let pairs: Vec<_> = status.cuts.iter().map(|(from, to)| format!("{from}>{to}")).collect();
+    if !pairs.is_empty() {
+        println!("cut: {}", pairs.join(" "));
+    }
+    for (name, node) in &status.nodes {
+        for warning in node.ready.iter().flat_map(|ready| &ready.warnings) {
+            println!("warning of {name}: {warning}");
+        }
+    }
+    Ok(())
+}
+
+fn node_line(node: &NodeStatus) -> String {
+    let power = match node.power {
+        Power::Off => "off",
+        Power::Booting => "booting",
+        Power::Running => "running",
+    };
+    let (kernel, drbd) =
+        node.ready.as_ref().map_or(("-", "-"), |ready| (ready.kernel.as_str(), ready.drbd.as_str()));
+    let boot = node
+        .boot_milliseconds
+        .map_or("-".to_owned(), |time| format!("{}.{} s", time / 1000, time % 1000 / 100));
+    let ports: Vec<_> = node.forwards.iter().map(|(port, own)| format!("{own}>{port}")).collect();
+    format!("{power:<9}{:<12}{kernel:<14}{drbd:<14}{boot:<10}{}", node.cluster_address, ports.join(" "))
+}
+
+/// Prints a console or a service's log; works for a lab that has ended with its files kept.
+pub(super) fn logs(directory: &LabDirectory, node: &str, service: Option<&str>) -> anyhow::Result<ExitCode> {
+    let path = match service {
+        Some(service) => directory.service_logs(node).join(format!("{service}.log")),
+        None => directory.console(node),
+    };
+    let text = std::fs::read(&path).with_context(|| {
+        format!("there is no log {}; `hawser-lab status` shows the nodes of a lab", path.display())
+    })?;
+    std::io::stdout().write_all(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
