@@ -209,12 +209,6 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// The smallest free minor.
-    pub(crate) fn smallest_free_minor(&mut self, taken: &BTreeSet<u32>) -> Option<u32> {
-        let mut pool = self.state.index.minors.clone();
-        std::iter::from_fn(|| pool.take_smallest()).find(|minor| !taken.contains(minor))
-    }
-
     /// The smallest free port of a node.
     pub(crate) fn smallest_free_port(&mut self, node: &str) -> Option<u32> {
         self.state.index.ports_of(node).clone().take_smallest()

@@ -1,14 +1,185 @@
-//! Placeholder.
-use crate::{
-    transaction::Transaction,
-    verdict::{Denial, Verdict},
+//! Raft as the arbiter of two replicas: who may write, and whose copy is known to be behind.
+//!
+//! The rules of this file, on which every acknowledged write rests:
+//! * a copy that is not outdated holds every acknowledged write; at least one such copy is left, always;
+//! * whoever goes on without a peer has had it outdated first;
+//! * an outdated copy never gets an owner, until the very outdating that stands is answered by a sync.
+//!
+//! It must never weigh who asked first, or what anybody observed: its own records decide alone.
+
+use hawser_proto::{
+    names,
+    v1::{
+        Arbitration, Attachment, AttachmentLifecycle, OperationKind, OperationReason, OperationState,
+        Outdate, OutdatedReplica, RejectionReason, ReplicaKind, Resource, Synced, TakeOver,
+    },
 };
-pub(super) fn outdate(_: &mut Transaction<'_>, _: &hawser_proto::v1::Outdate) -> Verdict {
-    Err(Denial::precondition("not built"))
+
+use super::{attachment, resource};
+use crate::{
+    operations,
+    transaction::Transaction,
+    verdict::{Denial, Success, Verdict},
+};
+
+/// Notes that a copy falls behind. It gets a new number even if it is outdated already: the link broke
+/// again, and a sync seen before that proves nothing any more.
+///
+/// The last copy that is not outdated is never outdated, whoever asks: not by the leader's own proposal,
+/// and not by the owner for itself when its disk fails. Where another such copy is left the owner's own
+/// may be outdated; it remains the owner, for it goes on writing through its peer, but it can no longer
+/// have that peer outdated.
+pub(super) fn outdate(transaction: &mut Transaction<'_>, command: &Outdate) -> Verdict {
+    let meant = resource::named(transaction, &command.resource, command.resource_incarnation)?;
+    let resource = attachment::attachable(transaction, &meant.name)?;
+    let arbitration = resource.arbitration.clone().unwrap_or_default();
+    check_diskful(&resource, &command.node)?;
+    if !command.owner.is_empty()
+        && (command.owner != arbitration.owner || command.generation != arbitration.generation)
+    {
+        return Err(Denial::not_owner(format!(
+            "node {} does not own resource {} at generation {}: {}",
+            names::shown(&command.owner),
+            resource.name,
+            command.generation,
+            in_words(&arbitration)
+        )));
+    }
+    let another_is_left =
+        diskful(&resource).any(|node| node != command.node && !is_outdated(&arbitration, node));
+    if !another_is_left {
+        return Err(Denial::outdated(format!(
+            "the copy of resource {} on node {} is the last that is known to be complete",
+            resource.name, command.node
+        )));
+    }
+    let number = transaction.index;
+    let arbitration = with_outdated(arbitration, &command.node, number);
+    transaction.put_resource(Resource { arbitration: Some(arbitration), ..resource })?;
+    Ok(Success::number(number))
 }
-pub(super) fn take_over(_: &mut Transaction<'_>, _: &hawser_proto::v1::TakeOver) -> Verdict {
-    Err(Denial::precondition("not built"))
+
+/// Gives the resource to another node, and outdates the copy of the one that had it, in one step.
+pub(super) fn take_over(transaction: &mut Transaction<'_>, command: &TakeOver) -> Verdict {
+    let meant = resource::named(transaction, &command.resource, command.resource_incarnation)?;
+    let resource = attachment::attachable(transaction, &meant.name)?;
+    let mode = attachment::checked_mode(command.mode)?;
+    let arbitration = resource.arbitration.clone().unwrap_or_default();
+    if arbitration.owner == command.node
+        && let Some(existing) = attachment::existing(transaction, &resource.name, &command.node)?
+    {
+        return Ok(existing);
+    }
+    if arbitration.generation != command.from_generation || arbitration.owner.is_empty() {
+        return Err(Denial::stale(format!("resource {}: {}", resource.name, in_words(&arbitration))));
+    }
+    attachment::existing(transaction, &resource.name, &command.node)?;
+    check_may_own(transaction, &resource, &command.node)?;
+
+    let old_owner = arbitration.owner.clone();
+    let arbitration = with_outdated(arbitration, &old_owner, transaction.index);
+    revoke(transaction, &resource.name, &old_owner, &command.node);
+    attachment::grant(
+        transaction,
+        Resource { arbitration: Some(arbitration), ..resource },
+        &command.node,
+        mode,
+    )
 }
-pub(super) fn synced(_: &mut Transaction<'_>, _: &hawser_proto::v1::Synced) -> Verdict {
-    Err(Denial::precondition("not built"))
+
+fn revoke(transaction: &mut Transaction<'_>, resource: &str, node: &str, taken_by: &str) {
+    let Some(attachment) = transaction.state().attachment(resource, node).cloned() else { return };
+    transaction.put_attachment(Attachment { lifecycle: AttachmentLifecycle::Revoked.into(), ..attachment });
+    let reason = OperationReason {
+        node: node.to_owned(),
+        message: format!("node {taken_by} took the resource over"),
+        ..OperationReason::default()
+    };
+    operations::end(
+        transaction,
+        OperationKind::Attach,
+        (resource, node),
+        OperationState::Failed,
+        Some(reason),
+    );
+}
+
+/// Clears the outdating that `number` names. Where another one stands by now, nothing is cleared and the
+/// command is rejected; where none stands there is nothing to clear, and it is applied.
+pub(super) fn synced(transaction: &mut Transaction<'_>, command: &Synced) -> Verdict {
+    let resource = resource::named(transaction, &command.resource, command.resource_incarnation)?;
+    let mut arbitration = resource.arbitration.clone().unwrap_or_default();
+    check_diskful(&resource, &command.node)?;
+    let Some(standing) = outdated_number(&arbitration, &command.node) else { return Ok(Success::DONE) };
+    if standing != command.number {
+        return Err(Denial::precondition(format!(
+            "the copy of resource {} on node {} was outdated again by entry {standing}, after entry {}",
+            resource.name, command.node, command.number
+        )));
+    }
+    arbitration.outdated.retain(|outdated| outdated.node != command.node);
+    transaction.put_resource(Resource { arbitration: Some(arbitration), ..resource })?;
+    Ok(Success::DONE)
+}
+
+/// Whether `node` may become the owner: it has a complete copy.
+pub(super) fn check_may_own(transaction: &Transaction<'_>, resource: &Resource, node: &str) -> Verdict<()> {
+    if transaction.state().node(node).is_none() {
+        return Err(Denial::not_found("node", format!("node {} does not exist", names::shown(node))));
+    }
+    check_diskful(resource, node)?;
+    let arbitration = resource.arbitration.clone().unwrap_or_default();
+    let Some(number) = outdated_number(&arbitration, node) else { return Ok(()) };
+    let complete: Vec<&str> = diskful(resource).filter(|node| !is_outdated(&arbitration, node)).collect();
+    Err(Denial::outdated(format!(
+        "the copy of resource {} on node {node} is behind since entry {number}: attach it on {}, or wait until {node} \
+         has synced from there",
+        resource.name,
+        complete.join(" or ")
+    )))
+}
+
+fn check_diskful(resource: &Resource, node: &str) -> Verdict<()> {
+    if diskful(resource).any(|other| other == node) {
+        return Ok(());
+    }
+    let nodes: Vec<&str> = diskful(resource).collect();
+    Err(Denial::new(
+        RejectionReason::Precondition,
+        "node",
+        format!(
+            "resource {} has no copy on node {}: it has them on {}",
+            resource.name,
+            names::shown(node),
+            nodes.join(", ")
+        ),
+    ))
+}
+
+fn diskful(resource: &Resource) -> impl Iterator<Item = &str> {
+    let diskful = resource.replicas.iter().filter(|replica| replica.kind() == ReplicaKind::Diskful);
+    diskful.map(|replica| replica.node.as_str())
+}
+
+fn outdated_number(arbitration: &Arbitration, node: &str) -> Option<u64> {
+    arbitration.outdated.iter().find(|outdated| outdated.node == node).map(|outdated| outdated.number)
+}
+
+fn is_outdated(arbitration: &Arbitration, node: &str) -> bool {
+    outdated_number(arbitration, node).is_some()
+}
+
+/// Ordered by node, so that equal sets have equal bytes.
+fn with_outdated(mut arbitration: Arbitration, node: &str, number: u64) -> Arbitration {
+    arbitration.outdated.retain(|outdated| outdated.node != node);
+    arbitration.outdated.push(OutdatedReplica { node: node.to_owned(), number });
+    arbitration.outdated.sort_by(|one, other| one.node.cmp(&other.node));
+    arbitration
+}
+
+fn in_words(arbitration: &Arbitration) -> String {
+    match arbitration.owner.as_str() {
+        "" => format!("nobody owns it, after generation {}", arbitration.generation),
+        owner => format!("node {owner} owns it at generation {}", arbitration.generation),
+    }
 }

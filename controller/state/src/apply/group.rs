@@ -1,11 +1,132 @@
-//! Placeholder.
+//! Resource groups: the policy that resources are made from.
+//!
+//! It must never let an option through that Hawser's own safety rests on.
+
+use std::collections::BTreeMap;
+
+use hawser_proto::{
+    names,
+    v1::{CreateResourceGroup, DeleteResourceGroup, DrbdOptions, Layer, ResourceGroup},
+};
+
+use super::cluster::DEFAULT_GROUP;
 use crate::{
     transaction::Transaction,
-    verdict::{Denial, Verdict},
+    verdict::{Denial, Success, Verdict},
 };
-pub(super) fn create(_: &mut Transaction<'_>, _: &hawser_proto::v1::CreateResourceGroup) -> Verdict {
-    Err(Denial::precondition("not built"))
+
+/// Peers that DRBD 9 can have, and the node itself.
+const MOST_REPLICAS: u32 = 32;
+
+const MOST_OPTIONS: usize = 64;
+
+/// Options that the satellite sets itself, in whatever section: who may write and what counts as
+/// written depend on them.
+const OWN_OPTIONS: [&str; 18] = [
+    "after-sb-0pri",
+    "after-sb-1pri",
+    "after-sb-2pri",
+    "allow-two-primaries",
+    "always-asbp",
+    "auto-promote",
+    "cram-hmac-alg",
+    "fencing",
+    "on-io-error",
+    "on-no-data-accessible",
+    "on-no-quorum",
+    "on-suspended-primary-outdated",
+    "protocol",
+    "quorum",
+    "quorum-minimum-redundancy",
+    "rr-conflict",
+    "shared-secret",
+    "size",
+];
+
+pub(super) fn create(transaction: &mut Transaction<'_>, command: &CreateResourceGroup) -> Verdict {
+    names::group_name("name", &command.name)?;
+    if transaction.state().group(&command.name).is_some() {
+        return Err(Denial::already_exists(
+            "name",
+            format!("resource group {} exists already", command.name),
+        ));
+    }
+    let layers = checked_layers(&command.layers)?;
+    let replicated = layers.contains(&Layer::Drbd);
+    let replicas = match command.replicas {
+        0 if replicated => 2,
+        0 => 1,
+        replicas => replicas,
+    };
+    if replicas > MOST_REPLICAS {
+        return Err(Denial::invalid("replicas", format!("a resource has at most {MOST_REPLICAS} replicas")));
+    }
+    if replicas > 1 && !replicated {
+        return Err(Denial::invalid("replicas", "without the layer DRBD a resource has exactly 1 replica"));
+    }
+    if !command.pool.is_empty() {
+        names::pool_name("pool", &command.pool)?;
+    }
+    if let Some(options) = &command.options {
+        check_options(options)?;
+    }
+    transaction.put_group(ResourceGroup {
+        name: command.name.clone(),
+        incarnation: transaction.index,
+        replicas,
+        pool: command.pool.clone(),
+        layers: layers.into_iter().map(Into::into).collect(),
+        options: command.options.clone(),
+    });
+    Ok(Success::DONE)
 }
-pub(super) fn delete(_: &mut Transaction<'_>, _: &hawser_proto::v1::DeleteResourceGroup) -> Verdict {
-    Err(Denial::precondition("not built"))
+
+fn checked_layers(layers: &[i32]) -> Verdict<Vec<Layer>> {
+    let known: Vec<Layer> = layers.iter().map(|layer| Layer::try_from(*layer).unwrap_or_default()).collect();
+    match known.as_slice() {
+        [] => Ok(vec![Layer::Drbd, Layer::Storage]),
+        [Layer::Drbd, Layer::Storage] | [Layer::Storage] => Ok(known),
+        _ => Err(Denial::invalid("layers", "the layers are DRBD over STORAGE, or STORAGE alone")),
+    }
+}
+
+fn check_options(options: &DrbdOptions) -> Verdict<()> {
+    check_section("options.resource", &options.resource)?;
+    check_section("options.net", &options.net)?;
+    check_section("options.disk", &options.disk)
+}
+
+fn check_section(field: &str, section: &BTreeMap<String, String>) -> Verdict<()> {
+    if section.len() > MOST_OPTIONS {
+        return Err(Denial::invalid(field, format!("a section has at most {MOST_OPTIONS} options")));
+    }
+    for (key, value) in section {
+        names::drbd_option(field, key, value)?;
+        if OWN_OPTIONS.contains(&key.as_str()) {
+            let message = format!("{key} is set by Hawser itself and cannot be chosen");
+            return Err(Denial::invalid(&format!("{field}.{key}"), message));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn delete(transaction: &mut Transaction<'_>, command: &DeleteResourceGroup) -> Verdict {
+    let state = transaction.state();
+    if state.group(&command.name).is_none() {
+        let message = format!("resource group {} does not exist", names::shown(&command.name));
+        return Err(Denial::not_found("name", message));
+    }
+    if command.name == DEFAULT_GROUP {
+        return Err(Denial::precondition(format!(
+            "resource group {DEFAULT_GROUP} is what resources are made from where no group is named: it stays"
+        )));
+    }
+    if let Some(count) = state.index.resources_by_group.get(&command.name) {
+        return Err(Denial::in_use(format!(
+            "{count} resources were made from resource group {}: delete them first",
+            command.name
+        )));
+    }
+    transaction.remove_group(&command.name);
+    Ok(Success::DONE)
 }
