@@ -1,0 +1,245 @@
+//! What the satellite has learnt and done by itself and must not forget, in its stored form.
+//!
+//! Every change of the form is additive: a field number keeps its meaning for ever.
+
+use std::collections::BTreeMap;
+
+use hawser_plan::{Note, situation::Remembered};
+use prost::Message;
+
+/// Names one incarnation of a replica: resource and incarnation.
+pub type ReplicaKey = (String, u64);
+
+/// How far a one-shot order came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OrderProgress {
+    /// About to run, or running.
+    Started,
+    /// Ran, and said so.
+    Done,
+    /// Ran, and failed.
+    Failed,
+    /// Found started when the ledger was opened: whether it ran is not known. Never run again by itself.
+    Unknown,
+}
+
+/// Everything remembered, decoded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    replicas: BTreeMap<ReplicaKey, ReplicaFacts>,
+    orders: BTreeMap<u64, OrderProgress>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct ReplicaFacts {
+    created: bool,
+    behind: bool,
+    /// Boot id under which the disk was seen UpToDate; empty: never.
+    current_in_boot: String,
+}
+
+impl Facts {
+    /// What is remembered of one replica, in the boot with id `boot`.
+    pub fn remembered(&self, key: &ReplicaKey, boot: &str) -> Remembered {
+        self.replicas.get(key).map_or_else(Remembered::default, |facts| Remembered {
+            created: facts.created,
+            behind: facts.behind,
+            current_in_boot: !facts.current_in_boot.is_empty() && facts.current_in_boot == boot,
+        })
+    }
+
+    /// Adds a note on one replica.
+    pub fn note(&mut self, key: &ReplicaKey, note: Note, boot: &str) {
+        let facts = self.replicas.entry(key.clone()).or_default();
+        match note {
+            Note::Created => facts.created = true,
+            Note::Current => facts.current_in_boot = boot.to_owned(),
+            Note::Behind => facts.behind = true,
+            Note::CaughtUp => facts.behind = false,
+        }
+    }
+
+    /// Forgets a replica of which nothing is left. Returns whether it was known.
+    pub fn forget(&mut self, key: &ReplicaKey) -> bool {
+        self.replicas.remove(key).is_some()
+    }
+
+    /// How far order `id` came; `None` if it was never started.
+    pub fn order(&self, id: u64) -> Option<OrderProgress> {
+        self.orders.get(&id).copied()
+    }
+
+    /// Notes how far order `id` came.
+    pub fn set_order(&mut self, id: u64, progress: OrderProgress) {
+        self.orders.insert(id, progress);
+    }
+
+    /// Forgets the orders that `keep` does not want. Returns whether there was one.
+    pub fn retain_orders(&mut self, keep: impl Fn(u64) -> bool) -> bool {
+        let before = self.orders.len();
+        self.orders.retain(|id, _| keep(*id));
+        self.orders.len() != before
+    }
+
+    /// The stored form.
+    pub fn encode(&self) -> Vec<u8> {
+        let stored = StoredFacts {
+            replicas: self
+                .replicas
+                .iter()
+                .map(|((resource, incarnation), facts)| StoredReplica {
+                    resource: resource.clone(),
+                    incarnation: *incarnation,
+                    created: facts.created,
+                    behind: facts.behind,
+                    current_in_boot: facts.current_in_boot.clone(),
+                })
+                .collect(),
+            orders: self
+                .orders
+                .iter()
+                .map(|(id, progress)| StoredOrder { id: *id, progress: stored(*progress) })
+                .collect(),
+        };
+        stored.encode_to_vec()
+    }
+
+    /// Reads the stored form. An order that is found started becomes unknown.
+    ///
+    /// # Errors
+    /// If the bytes are not such a form.
+    pub fn decode(bytes: &[u8]) -> Result<Self, prost::DecodeError> {
+        let stored = StoredFacts::decode(bytes)?;
+        Ok(Self {
+            replicas: stored
+                .replicas
+                .into_iter()
+                .map(|replica| {
+                    let facts = ReplicaFacts {
+                        created: replica.created,
+                        behind: replica.behind,
+                        current_in_boot: replica.current_in_boot,
+                    };
+                    ((replica.resource, replica.incarnation), facts)
+                })
+                .collect(),
+            orders: stored.orders.into_iter().map(|order| (order.id, found(order.progress))).collect(),
+        })
+    }
+}
+
+const DONE: u32 = 2;
+const FAILED: u32 = 3;
+
+fn stored(progress: OrderProgress) -> u32 {
+    match progress {
+        OrderProgress::Started => 1,
+        OrderProgress::Done => DONE,
+        OrderProgress::Failed => FAILED,
+        OrderProgress::Unknown => 4,
+    }
+}
+
+fn found(progress: u32) -> OrderProgress {
+    match progress {
+        DONE => OrderProgress::Done,
+        FAILED => OrderProgress::Failed,
+        // Started before a crash, unknown already, or a word of a later release.
+        _ => OrderProgress::Unknown,
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredFacts {
+    #[prost(message, repeated, tag = "1")]
+    replicas: Vec<StoredReplica>,
+    #[prost(message, repeated, tag = "2")]
+    orders: Vec<StoredOrder>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredReplica {
+    #[prost(string, tag = "1")]
+    resource: String,
+    #[prost(uint64, tag = "2")]
+    incarnation: u64,
+    #[prost(bool, tag = "3")]
+    created: bool,
+    #[prost(bool, tag = "4")]
+    behind: bool,
+    #[prost(string, tag = "5")]
+    current_in_boot: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredOrder {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(uint32, tag = "2")]
+    progress: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn key(resource: &str, incarnation: u64) -> ReplicaKey {
+        (resource.to_owned(), incarnation)
+    }
+
+    #[test]
+    fn notes_survive_the_stored_form() {
+        let mut facts = Facts::default();
+        facts.note(&key("a", 7), Note::Created, "boot-1");
+        facts.note(&key("a", 7), Note::Current, "boot-1");
+        facts.note(&key("b", 9), Note::Behind, "boot-1");
+        facts.set_order(3, OrderProgress::Done);
+
+        let read = Facts::decode(&facts.encode()).unwrap();
+
+        assert_eq!(read, facts);
+        let created = Remembered { created: true, current_in_boot: true, behind: false };
+        assert_eq!(read.remembered(&key("a", 7), "boot-1"), created);
+        assert_eq!(read.remembered(&key("a", 8), "boot-1"), Remembered::default());
+        assert!(read.remembered(&key("b", 9), "boot-2").behind);
+    }
+
+    #[test]
+    fn what_was_current_before_a_reboot_is_not_called_so_after_it() {
+        let mut facts = Facts::default();
+        facts.note(&key("a", 7), Note::Current, "boot-1");
+
+        assert!(!facts.remembered(&key("a", 7), "boot-2").current_in_boot);
+        assert!(!Facts::default().remembered(&key("a", 7), "").current_in_boot);
+    }
+
+    #[test]
+    fn an_order_found_started_is_unknown_ever_after() {
+        let mut facts = Facts::default();
+        for (id, progress) in
+            [(1, OrderProgress::Started), (2, OrderProgress::Done), (3, OrderProgress::Failed)]
+        {
+            facts.set_order(id, progress);
+        }
+
+        let once = Facts::decode(&facts.encode()).unwrap();
+        let twice = Facts::decode(&once.encode()).unwrap();
+
+        for read in [once, twice] {
+            assert_eq!(read.order(1), Some(OrderProgress::Unknown));
+            assert_eq!(read.order(2), Some(OrderProgress::Done));
+            assert_eq!(read.order(3), Some(OrderProgress::Failed));
+            assert_eq!(read.order(4), None);
+        }
+    }
+
+    #[test]
+    fn a_synced_replica_is_not_behind_any_more() {
+        let mut facts = Facts::default();
+        facts.note(&key("a", 7), Note::Behind, "boot-1");
+        facts.note(&key("a", 7), Note::CaughtUp, "boot-1");
+
+        assert!(!facts.remembered(&key("a", 7), "boot-1").behind);
+    }
+}

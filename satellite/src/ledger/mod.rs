@@ -1,0 +1,354 @@
+//! The satellite's memory on its own disk: the last document it accepted, and what it has learnt and done.
+//!
+//! Nothing is obeyed before it is here. An order that is older than one that was seen is refused, for ever:
+//! that alone makes a deposed leader harmless. The ledger keeps and hashes the bytes that it received, never
+//! its own encoding of them. It must never act on the system.
+
+mod facts;
+mod file;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use hawser_plan::{Note, situation::Remembered};
+use hawser_proto::v1::DesiredDocument;
+use prost::Message;
+use sha2::{Digest, Sha256};
+use tokio::{sync::watch, task};
+
+pub use facts::{OrderProgress, ReplicaKey};
+pub use file::FileError;
+
+use facts::Facts;
+use file::SealedFile;
+
+/// A document that is on this node's disk.
+#[derive(Debug)]
+pub struct Accepted {
+    /// Decoded.
+    pub document: DesiredDocument,
+    /// Hash of the bytes that were received.
+    pub sha256: [u8; 32],
+    /// It came from a controller in this run of the satellite and was newer than what was here at its start.
+    pub fresh: bool,
+}
+
+/// Why a document was not accepted. Nothing changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The bytes are no document.
+    #[error("the document cannot be decoded: {0}")]
+    Undecodable(prost::DecodeError),
+    /// Meant for somebody else.
+    #[error("the document is for {field} {got:?}, but this is {own:?}")]
+    NotForUs {
+        /// "cluster" or "node".
+        field: &'static str,
+        /// What the document says.
+        got: String,
+        /// Who this is.
+        own: String,
+    },
+    /// Older than what was accepted before.
+    #[error("the document has revision {got}, but {have} was accepted before")]
+    Older {
+        /// Its revision.
+        got: u64,
+        /// The accepted one.
+        have: u64,
+    },
+    /// The same revision with other bytes: a defect of the controllers.
+    #[error(
+        "revision {revision} was accepted before with other content; two controllers disagree, report this"
+    )]
+    Differs {
+        /// The revision.
+        revision: u64,
+    },
+    /// From before a restore of the cluster.
+    #[error("the document has lineage {got}, but {have} was accepted before")]
+    OlderLineage {
+        /// Its lineage.
+        got: u64,
+        /// The accepted one.
+        have: u64,
+    },
+    /// From after a restore that nobody has proven.
+    #[error(
+        "the document has lineage {got}, but {have} was accepted before; a higher lineage needs the restore \
+         record that the administrator's key signed, which this release cannot take"
+    )]
+    NewerLineage {
+        /// Its lineage.
+        got: u64,
+        /// The accepted one.
+        have: u64,
+    },
+    /// It could not be written down.
+    #[error(transparent)]
+    Unwritten(#[from] FileError),
+}
+
+/// Why the ledger cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its directory cannot be made.
+    #[error("cannot make the ledger's directory {}: {source}", .path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A file is damaged or cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It belongs to another node or cluster.
+    #[error(
+        "the ledger in {} holds a document for {field} {got:?}, but this is {own:?}; use the identity that \
+         belongs to it, or an empty data directory", .path.display()
+    )]
+    NotOurs {
+        /// The directory.
+        path: PathBuf,
+        /// "cluster" or "node".
+        field: &'static str,
+        /// Whose it is.
+        got: String,
+        /// Who this is.
+        own: String,
+    },
+}
+
+/// The ledger. Cheap to share.
+#[derive(Clone)]
+pub struct Ledger {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    cluster_id: String,
+    node: String,
+    boot: String,
+    document_file: SealedFile,
+    facts_file: SealedFile,
+    /// Held while the file is written too, so that the files' order is the order of the decisions.
+    facts: Mutex<Facts>,
+    accepting: Mutex<()>,
+    accepted: watch::Sender<Option<Arc<Accepted>>>,
+}
+
+impl Ledger {
+    /// Opens the ledger in `directory` for `node` of cluster `cluster_id`. `boot` is the id of this boot of
+    /// the machine.
+    ///
+    /// # Errors
+    /// If a file is damaged or belongs to somebody else: the satellite must not start then.
+    pub fn open(directory: &Path, cluster_id: &str, node: &str, boot: &str) -> Result<Self, OpenError> {
+        fs::create_dir_all(directory)
+            .map_err(|source| OpenError::Directory { path: directory.to_owned(), source })?;
+        let document_file = SealedFile::new(directory, "document", b"HAWSERD1");
+        let facts_file = SealedFile::new(directory, "facts", b"HAWSERF1");
+        let damaged = |name: &str, error: prost::DecodeError| FileError::Damaged {
+            path: directory.join(name),
+            problem: error.to_string(),
+        };
+        let accepted = match document_file.read()? {
+            None => None,
+            Some(bytes) => {
+                let accepted = accepted(&bytes, false).map_err(|error| damaged("document", error))?;
+                if let Err((field, got, own)) = for_us(&accepted.document, cluster_id, node) {
+                    return Err(OpenError::NotOurs { path: directory.to_owned(), field, got, own });
+                }
+                Some(Arc::new(accepted))
+            }
+        };
+        let facts = match facts_file.read()? {
+            None => Facts::default(),
+            Some(bytes) => Facts::decode(&bytes).map_err(|error| damaged("facts", error))?,
+        };
+        Ok(Self {
+            shared: Arc::new(Shared {
+                cluster_id: cluster_id.to_owned(),
+                node: node.to_owned(),
+                boot: boot.to_owned(),
+                document_file,
+                facts_file,
+                facts: Mutex::new(facts),
+                accepting: Mutex::new(()),
+                accepted: watch::Sender::new(accepted),
+            }),
+        })
+    }
+
+    /// The accepted document, now and whenever it changes.
+    pub fn document(&self) -> watch::Receiver<Option<Arc<Accepted>>> {
+        self.shared.accepted.subscribe()
+    }
+
+    /// Revision of the accepted document; 0 where there is none.
+    pub fn revision(&self) -> u64 {
+        self.shared.accepted.borrow().as_ref().map_or(0, |accepted| accepted.document.revision)
+    }
+
+    /// Accepts the encoded document `bytes` if it may be obeyed. `Ok` means that it is on the disk.
+    ///
+    /// # Errors
+    /// If it is refused or could not be written; nothing changed then.
+    pub async fn accept(&self, bytes: Vec<u8>) -> Result<Arc<Accepted>, Refused> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || shared.accept(&bytes)).await
+    }
+
+    /// What is remembered of one replica.
+    pub fn remembered(&self, key: &ReplicaKey) -> Remembered {
+        self.shared.facts().remembered(key, &self.shared.boot)
+    }
+
+    /// Writes a note on one replica down. `Ok` means that it is on the disk.
+    ///
+    /// # Errors
+    /// If it could not be written; it is not remembered then.
+    pub async fn note(&self, key: &ReplicaKey, note: Note) -> Result<(), FileError> {
+        let key = key.clone();
+        self.change(move |facts, boot| {
+            facts.note(&key, note, boot);
+            true
+        })
+        .await
+    }
+
+    /// Forgets a replica of which nothing is left.
+    ///
+    /// # Errors
+    /// If that could not be written; it is still remembered then, which does no harm.
+    pub async fn forget(&self, key: &ReplicaKey) -> Result<(), FileError> {
+        let key = key.clone();
+        self.change(move |facts, _| facts.forget(&key)).await
+    }
+
+    /// How far the one-shot order `id` came; `None` if it was never started.
+    pub fn order(&self, id: u64) -> Option<OrderProgress> {
+        self.shared.facts().order(id)
+    }
+
+    /// Writes down how far an order came: [`OrderProgress::Started`] before it runs, its end afterwards.
+    ///
+    /// # Errors
+    /// If it could not be written; an order may then not be started.
+    pub async fn note_order(&self, id: u64, progress: OrderProgress) -> Result<(), FileError> {
+        self.change(move |facts, _| {
+            facts.set_order(id, progress);
+            true
+        })
+        .await
+    }
+
+    /// Forgets the orders that the accepted document does not have any more.
+    ///
+    /// # Errors
+    /// If that could not be written; they are still remembered then, which does no harm.
+    pub async fn forget_ended_orders(&self) -> Result<(), FileError> {
+        let accepted = self.shared.accepted.borrow().clone();
+        self.change(move |facts, _| {
+            facts.retain_orders(|id| {
+                accepted
+                    .as_ref()
+                    .is_none_or(|accepted| accepted.document.orders.iter().any(|order| order.id == id))
+            })
+        })
+        .await
+    }
+
+    async fn change(
+        &self,
+        change: impl FnOnce(&mut Facts, &str) -> bool + Send + 'static,
+    ) -> Result<(), FileError> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || {
+            let mut facts = shared.facts();
+            let mut changed = facts.clone();
+            if !change(&mut changed, &shared.boot) || changed == *facts {
+                return Ok(());
+            }
+            shared.facts_file.replace(&changed.encode())?;
+            *facts = changed;
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl Shared {
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        // The value is replaced as a whole: a panic elsewhere cannot leave half of it.
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn accept(&self, bytes: &[u8]) -> Result<Arc<Accepted>, Refused> {
+        let _one_at_a_time = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = accepted(bytes, true).map_err(Refused::Undecodable)?;
+        for_us(&new.document, &self.cluster_id, &self.node)
+            .map_err(|(field, got, own)| Refused::NotForUs { field, got, own })?;
+        let held = self.accepted.borrow().clone();
+        if let Some(held) = held
+            && !newer(&held, &new)?
+        {
+            return Ok(held);
+        }
+        self.document_file.replace(bytes)?;
+        let new = Arc::new(new);
+        self.accepted.send_replace(Some(Arc::clone(&new)));
+        Ok(new)
+    }
+}
+
+/// Whether `new` is to replace `held`; false where they are the same.
+fn newer(held: &Accepted, new: &Accepted) -> Result<bool, Refused> {
+    let (have, got) = (held.document.lineage, new.document.lineage);
+    if got < have {
+        return Err(Refused::OlderLineage { got, have });
+    }
+    if got > have {
+        return Err(Refused::NewerLineage { got, have });
+    }
+    let (have, got) = (held.document.revision, new.document.revision);
+    if got < have {
+        return Err(Refused::Older { got, have });
+    }
+    if got == have && held.sha256 != new.sha256 {
+        return Err(Refused::Differs { revision: got });
+    }
+    Ok(got > have)
+}
+
+fn accepted(bytes: &[u8], fresh: bool) -> Result<Accepted, prost::DecodeError> {
+    Ok(Accepted { document: DesiredDocument::decode(bytes)?, sha256: Sha256::digest(bytes).into(), fresh })
+}
+
+fn for_us(
+    document: &DesiredDocument,
+    cluster_id: &str,
+    node: &str,
+) -> Result<(), (&'static str, String, String)> {
+    for (field, got, own) in [("cluster", &document.cluster_id, cluster_id), ("node", &document.node, node)] {
+        if got != own {
+            return Err((field, got.clone(), own.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// Runs what waits for the disk beside the tasks that do not.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
