@@ -3,4 +3,6 @@
 //! Arrows point one way: `view ← consensus ← leader ← api`.
 
 pub mod api;
+pub mod consensus;
 pub mod leader;
+pub mod view;

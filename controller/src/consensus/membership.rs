@@ -1,0 +1,263 @@
+//! What the leader does about the members: begin the cluster, admit learners, make them voters.
+//!
+//! One task does this, one step after another, so that two changes never overlap. Each step follows from
+//! what is committed, so a new leader goes on where the last one ended. It must never make the number of
+//! voters even: that tolerates no more failures than one voter less.
+
+use std::collections::BTreeSet;
+
+use hawser_proto::v1;
+use openraft::{ChangeMembers, Instant as _};
+use tokio::time::sleep;
+
+use super::{
+    handle::{Consensus, own_command},
+    types::Membership,
+};
+
+/// More voters make every commit slower and tolerate failures that do not happen together.
+const VOTERS_LIMIT: usize = 5;
+/// A learner that lacks at most so many entries catches up while the change is committed.
+const CAUGHT_UP: u64 = 500;
+
+/// The next change.
+#[derive(Clone, Debug, PartialEq)]
+enum Step {
+    /// Commit the first command of the cluster.
+    BeginCluster,
+    /// End the joint configuration that a leader left behind.
+    FinishJoint,
+    /// Send the log to a controller that has joined.
+    AddLearner(v1::Member),
+    /// Let these learners vote.
+    Promote(BTreeSet<u64>),
+}
+
+/// The smallest next step; `None` if nothing is to be done.
+fn next_step<'a>(
+    is_initialized: bool,
+    announced: impl Iterator<Item = &'a v1::Member>,
+    members: &Membership,
+    caught_up: &BTreeSet<u64>,
+) -> Option<Step> {
+    if members.get_joint_config().len() > 1 {
+        return Some(Step::FinishJoint);
+    }
+    if !is_initialized {
+        return Some(Step::BeginCluster);
+    }
+    let mut joined = announced.filter(|member| member.store_incarnation != 0);
+    if let Some(new) = joined.find(|member| members.get_node(&member.raft_id).is_none()) {
+        return Some(Step::AddLearner(new.clone()));
+    }
+    let voters = members.voter_ids().count();
+    let ready: BTreeSet<u64> = members.learner_ids().filter(|id| caught_up.contains(id)).collect();
+    let most = (voters + ready.len()).min(VOTERS_LIMIT);
+    let odd = if most % 2 == 0 { most.saturating_sub(1) } else { most };
+    let wanted = odd.saturating_sub(voters);
+    (wanted > 0).then(|| Step::Promote(ready.into_iter().take(wanted).collect()))
+}
+
+/// Takes step after step whenever this member leads.
+pub(super) async fn lead_changes(consensus: Consensus) {
+    let mut leadership = consensus.leadership();
+    loop {
+        let leading = leadership.borrow_and_update().leading_term();
+        let Some(term) = leading else {
+            if leadership.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        let step = wanted_step(&consensus);
+        let failed = match step {
+            Some(step) => {
+                let description = format!("{step:?}");
+                tracing::info!(step = %description, "changing the members");
+                match take(&consensus, term, step).await {
+                    Ok(()) => continue,
+                    Err(reason) => {
+                        tracing::warn!(step = %description, %reason, "the members could not be changed yet");
+                        true
+                    }
+                }
+            }
+            None => false,
+        };
+        // Progress of a learner is not an event, so a look now and then remains.
+        let pause = consensus.inner.timing.election_max * if failed { 2 } else { 1 };
+        tokio::select! {
+            () = consensus.inner.membership_changed.notified() => {}
+            () = sleep(pause) => {}
+            changed = leadership.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+fn wanted_step(consensus: &Consensus) -> Option<Step> {
+    let metrics = consensus.inner.metrics();
+    let state = consensus.view().state();
+    let last = metrics.last_log_index.unwrap_or(0);
+    // A member that is down may have all entries; making it a voter would cost the quorum.
+    let alive = |raft_id: &u64| {
+        let heard = metrics.heartbeat.as_ref().and_then(|heard| heard.get(raft_id).copied().flatten());
+        heard.is_some_and(|heard| heard.elapsed() < consensus.inner.timing.election_max * 2)
+    };
+    let caught_up = metrics
+        .replication
+        .iter()
+        .flatten()
+        .filter(|(raft_id, _)| alive(raft_id))
+        .filter(|(_, matched)| matched.is_some_and(|matched| matched.index + CAUGHT_UP >= last))
+        .map(|(raft_id, _)| *raft_id)
+        .collect();
+    // A change that is not committed yet: openraft would refuse another.
+    if metrics.membership_config.log_id() != metrics.committed_membership_config.log_id() {
+        return None;
+    }
+    next_step(state.is_initialized(), state.members(), metrics.membership_config.membership(), &caught_up)
+}
+
+async fn take(consensus: &Consensus, term: u64, step: Step) -> Result<(), String> {
+    let inner = &consensus.inner;
+    match step {
+        Step::BeginCluster => begin_cluster(consensus, term).await,
+        Step::FinishJoint => inner
+            .raft
+            .change_membership(ChangeMembers::AddVoterIds(BTreeSet::new()), true)
+            .await
+            .map(drop)
+            .map_err(|error| error.to_string()),
+        Step::AddLearner(member) => inner
+            .raft
+            .add_learner(member.raft_id, member, false)
+            .await
+            .map(drop)
+            .map_err(|error| error.to_string()),
+        Step::Promote(raft_ids) => inner
+            .raft
+            .change_membership(ChangeMembers::AddVoterIds(raft_ids), true)
+            .await
+            .map(drop)
+            .map_err(|error| error.to_string()),
+    }
+}
+
+async fn begin_cluster(consensus: &Consensus, term: u64) -> Result<(), String> {
+    let identity = &consensus.inner.myself.identity;
+    let command = v1::command::Command::InitializeCluster(v1::InitializeCluster {
+        cluster_id: identity.cluster_id.clone(),
+        name: identity.cluster_name.clone(),
+        lineage: identity.lineage,
+        first_member: Some(consensus.inner.myself.member()),
+    });
+    let committed =
+        consensus.propose_in_term(term, own_command(command)).await.map_err(|error| error.to_string())?;
+    match committed.outcome.outcome {
+        Some(v1::outcome::Outcome::Applied(_)) => Ok(()),
+        other => Err(format!("the first command came to {other:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn member(raft_id: u64, store_incarnation: u64) -> v1::Member {
+        v1::Member {
+            raft_id,
+            name: format!("n{raft_id}"),
+            address: format!("10.0.0.{raft_id}:6470"),
+            store_incarnation,
+        }
+    }
+
+    fn members(configurations: Vec<BTreeSet<u64>>, all: &[u64]) -> Membership {
+        let nodes: BTreeMap<_, _> = all.iter().map(|id| (*id, member(*id, 7))).collect();
+        Membership::new(configurations, nodes).unwrap()
+    }
+
+    #[test]
+    fn each_situation_has_its_next_step() {
+        let one = || vec![BTreeSet::from([1])];
+        let three = || vec![BTreeSet::from([1, 4, 6])];
+        let cases: Vec<(&str, bool, Vec<v1::Member>, Membership, Vec<u64>, Option<Step>)> = vec![
+            ("new cluster", false, vec![], members(one(), &[1]), vec![], Some(Step::BeginCluster)),
+            ("alone", true, vec![member(1, 7)], members(one(), &[1]), vec![], None),
+            (
+                "announced, not joined",
+                true,
+                vec![member(1, 7), member(4, 0)],
+                members(one(), &[1]),
+                vec![],
+                None,
+            ),
+            (
+                "joined",
+                true,
+                vec![member(1, 7), member(4, 7)],
+                members(one(), &[1]),
+                vec![],
+                Some(Step::AddLearner(member(4, 7))),
+            ),
+            ("one learner makes two", true, vec![], members(one(), &[1, 4]), vec![4], None),
+            (
+                "two learners make three",
+                true,
+                vec![],
+                members(one(), &[1, 4, 6]),
+                vec![4, 6],
+                Some(Step::Promote([4, 6].into())),
+            ),
+            ("one of them is behind", true, vec![], members(one(), &[1, 4, 6]), vec![4], None),
+            (
+                "of three learners the oldest two",
+                true,
+                vec![],
+                members(one(), &[1, 4, 6, 9]),
+                vec![4, 6, 9],
+                Some(Step::Promote([4, 6].into())),
+            ),
+            (
+                "three become five",
+                true,
+                vec![],
+                members(three(), &[1, 4, 6, 8, 9]),
+                vec![4, 6, 8, 9],
+                Some(Step::Promote([8, 9].into())),
+            ),
+            (
+                "an even number becomes odd",
+                true,
+                vec![],
+                members(vec![[1, 4].into()], &[1, 4, 6]),
+                vec![4, 6],
+                Some(Step::Promote([6].into())),
+            ),
+            (
+                "never more than five",
+                true,
+                vec![],
+                members(vec![[1, 2, 3, 4, 5].into()], &[1, 2, 3, 4, 5, 6, 7]),
+                vec![6, 7],
+                None,
+            ),
+            (
+                "a left-over joint configuration comes first",
+                false,
+                vec![member(9, 7)],
+                members(vec![[1].into(), [1, 4, 6].into()], &[1, 4, 6]),
+                vec![4, 6],
+                Some(Step::FinishJoint),
+            ),
+        ];
+        for (what, is_initialized, announced, members, caught_up, expected) in cases {
+            let caught_up = caught_up.into_iter().collect();
+            assert_eq!(next_step(is_initialized, announced.iter(), &members, &caught_up), expected, "{what}");
+        }
+    }
+}

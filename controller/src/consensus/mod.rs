@@ -1,0 +1,44 @@
+//! Consensus between controllers: the one place that knows openraft and sled.
+//!
+//! The rest of the controller sees [`Consensus`]: propose a command, wait for a read point, follow the
+//! leadership, read the [`View`](crate::view::View). It must never decide anything about the desired state:
+//! that is what `hawser-state` does with each committed command.
+
+pub mod codec;
+pub mod engine;
+mod error;
+mod handle;
+mod join;
+mod leadership;
+pub mod log_store;
+pub mod machine;
+mod membership;
+mod network;
+mod parties;
+mod recent;
+mod server;
+pub mod sled_engine;
+pub mod snapshot;
+mod snapshot_format;
+mod start;
+mod status;
+mod store_order;
+mod transport;
+pub mod types;
+mod verify;
+mod writer;
+
+pub use error::{ProposeError, ReadError, StartError};
+pub use handle::{Committed, Consensus};
+pub use leadership::{Leadership, Role};
+pub use server::RaftDoor;
+pub use start::{Options, Timing};
+pub use status::{MemberStatus, Status};
+pub use store_order::{Introducer, OBEYED_FILE, ORDER_FILE, StoreOrder};
+pub use transport::Transport;
+
+/// Largest encoded command that is accepted, in bytes.
+///
+/// A store keeps an entry in one atomic write, and a leader sends many in one message; both have room for
+/// commands of this size.
+pub const COMMAND_LIMIT: usize = 48 * 1024;

@@ -1,0 +1,281 @@
+//! Only an order makes a store: it stands in the data directory as `create-store.json`, written by
+//! `hawser cluster init` or `hawser cluster add-member`, and is put aside once it is obeyed.
+//!
+//! A controller without store and without order may be one that lost its disk; it must never begin anew by
+//! itself, for it may have promised something.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use hawser_proto::v1;
+use prost::Message;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    StartError,
+    engine::{Engine, Meta},
+    sled_engine::SledEngine,
+    start::open_engine,
+};
+
+/// The order, in the data directory.
+pub const ORDER_FILE: &str = "create-store.json";
+/// The order after it was obeyed.
+pub const OBEYED_FILE: &str = "create-store.done.json";
+const STORE_DIRECTORY: &str = "store";
+/// A store that is not complete; nobody has heard of it.
+const UNFINISHED_DIRECTORY: &str = "store.unfinished";
+const LOG_DIRECTORY: &str = "log";
+const SNAPSHOTS_DIRECTORY: &str = "snapshots";
+/// The first member's raft id. The others' are log indices, and the first command's index is above it.
+const FIRST_RAFT_ID: u64 = 1;
+const FIRST_LINEAGE: u64 = 1;
+
+/// What is to be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "snake_case")]
+pub enum StoreOrder {
+    /// The first store of a new cluster.
+    Init {
+        /// Id of the new cluster.
+        cluster_id: String,
+        /// Its name, for people.
+        cluster_name: String,
+        /// This controller's name.
+        name: String,
+        /// host:port that the other controllers use.
+        address: String,
+    },
+    /// The store of a controller that an administrator has announced.
+    Join {
+        /// Id of the cluster.
+        cluster_id: String,
+        /// Its name, for people.
+        cluster_name: String,
+        /// Its lineage.
+        #[serde(default = "first_lineage")]
+        lineage: u64,
+        /// The id that was allotted to this controller.
+        raft_id: u64,
+        /// This controller's name.
+        name: String,
+        /// host:port that the other controllers use.
+        address: String,
+        /// Controllers to ask for admission.
+        members: Vec<Introducer>,
+    },
+}
+
+/// A member that a new controller may ask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Introducer {
+    /// Its raft id.
+    pub raft_id: u64,
+    /// Its name.
+    pub name: String,
+    /// host:port of its gRPC endpoint.
+    pub address: String,
+    /// Its store.
+    pub store_incarnation: u64,
+}
+
+fn first_lineage() -> u64 {
+    FIRST_LINEAGE
+}
+
+/// Where a store is looked for, and whose it has to be.
+pub(super) struct Place {
+    pub(super) data_directory: PathBuf,
+    pub(super) cluster_id: String,
+    pub(super) name: String,
+}
+
+/// An open store.
+pub(super) struct Store {
+    pub(super) directory: PathBuf,
+    pub(super) snapshots_directory: PathBuf,
+    pub(super) identity: v1::StoreIdentity,
+    pub(super) engine: Arc<SledEngine>,
+}
+
+/// Opens the store, or makes it if that was ordered.
+pub(super) fn find_or_make(place: &Place, fresh_incarnation: u64) -> Result<Store, StartError> {
+    let order_path = place.data_directory.join(ORDER_FILE);
+    let directory = place.data_directory.join(STORE_DIRECTORY);
+    let order = read_order(&order_path)?;
+    if !directory.exists() {
+        let Some(order) = &order else {
+            return Err(StartError::NoStore { data_directory: place.data_directory.clone() });
+        };
+        let identity = obey(order, fresh_incarnation);
+        check_identity(place, &identity)
+            .map_err(|reason| StartError::Order { path: order_path.clone(), reason })?;
+        make(place, &directory, &identity)?;
+    }
+    let store = open(directory)?;
+    check_identity(place, &store.identity)
+        .map_err(|reason| StartError::ForeignStore { path: store.directory.clone(), reason })?;
+    if let Some(order) = &order {
+        let ordered = obey(order, store.identity.incarnation);
+        if (&ordered.cluster_id, ordered.raft_id) != (&store.identity.cluster_id, store.identity.raft_id) {
+            return Err(StartError::Order {
+                path: order_path,
+                reason: format!(
+                    "it orders a store for member {} of cluster {}, but the store of member {} of cluster {} \
+                     is there; remove the order to keep that store",
+                    ordered.raft_id, ordered.cluster_id, store.identity.raft_id, store.identity.cluster_id
+                ),
+            });
+        }
+        let obeyed = place.data_directory.join(OBEYED_FILE);
+        fs::rename(&order_path, &obeyed)
+            .and_then(|()| sync_directory(&place.data_directory))
+            .map_err(io_error("rename", &order_path))?;
+    }
+    Ok(store)
+}
+
+fn read_order(path: &Path) -> Result<Option<StoreOrder>, StartError> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error("read", path)(error)),
+    };
+    let order: StoreOrder = serde_json::from_slice(&text).map_err(|error| StartError::Order {
+        path: path.to_owned(),
+        reason: format!("it is not an order to make a store: {error}"),
+    })?;
+    let problem = match &order {
+        StoreOrder::Join { raft_id, .. } if *raft_id <= FIRST_RAFT_ID => {
+            Some(format!("raft_id: {raft_id} is not the id of a controller that joins"))
+        }
+        StoreOrder::Join { members, .. } if members.is_empty() => {
+            Some("members: names no controller that could be asked to join".to_owned())
+        }
+        _ => None,
+    };
+    match problem {
+        Some(reason) => Err(StartError::Order { path: path.to_owned(), reason }),
+        None => Ok(Some(order)),
+    }
+}
+
+/// The identity of the store that is ordered.
+fn obey(order: &StoreOrder, incarnation: u64) -> v1::StoreIdentity {
+    match order.clone() {
+        StoreOrder::Init { cluster_id, cluster_name, name, address } => v1::StoreIdentity {
+            cluster_id,
+            cluster_name,
+            lineage: FIRST_LINEAGE,
+            raft_id: FIRST_RAFT_ID,
+            name,
+            address,
+            incarnation,
+            began_the_cluster: true,
+            introduced_by: Vec::new(),
+        },
+        StoreOrder::Join { cluster_id, cluster_name, lineage, raft_id, name, address, members } => {
+            v1::StoreIdentity {
+                cluster_id,
+                cluster_name,
+                lineage,
+                raft_id,
+                name,
+                address,
+                incarnation,
+                began_the_cluster: false,
+                introduced_by: members
+                    .into_iter()
+                    .map(|member| v1::Member {
+                        raft_id: member.raft_id,
+                        name: member.name,
+                        address: member.address,
+                        store_incarnation: member.store_incarnation,
+                    })
+                    .collect(),
+            }
+        }
+    }
+}
+
+fn check_identity(place: &Place, identity: &v1::StoreIdentity) -> Result<(), String> {
+    if identity.cluster_id != place.cluster_id {
+        return Err(format!(
+            "is for cluster {:?}, but this controller's certificate is for cluster {:?}; give it the \
+             certificate, or the data directory, of the right cluster",
+            identity.cluster_id, place.cluster_id
+        ));
+    }
+    if identity.name != place.name {
+        return Err(format!(
+            "is for the controller {:?}, but this one is configured as {:?}; a store cannot be given to \
+             another controller",
+            identity.name, place.name
+        ));
+    }
+    if identity.incarnation == 0 {
+        return Err("has no incarnation".to_owned());
+    }
+    Ok(())
+}
+
+/// Makes the store aside, syncs all of it, and puts it in its place.
+fn make(place: &Place, directory: &Path, identity: &v1::StoreIdentity) -> Result<(), StartError> {
+    let unfinished = place.data_directory.join(UNFINISHED_DIRECTORY);
+    let build = || -> io::Result<()> {
+        if unfinished.exists() {
+            fs::remove_dir_all(&unfinished)?;
+        }
+        fs::create_dir_all(unfinished.join(SNAPSHOTS_DIRECTORY))?;
+        let engine = open_engine(&unfinished.join(LOG_DIRECTORY))?;
+        engine.put_meta(Meta::Identity, Some(&identity.encode_to_vec()))?;
+        engine.sync()?;
+        drop(engine);
+        sync_directory(&unfinished.join(SNAPSHOTS_DIRECTORY))?;
+        sync_directory(&unfinished)?;
+        fs::rename(&unfinished, directory)?;
+        sync_directory(&place.data_directory)
+    };
+    build().map_err(io_error("make the store in", &unfinished))
+}
+
+fn open(directory: PathBuf) -> Result<Store, StartError> {
+    let damaged = |reason: String| StartError::Damaged { path: directory.clone(), reason };
+    let log_directory = directory.join(LOG_DIRECTORY);
+    let snapshots_directory = directory.join(SNAPSHOTS_DIRECTORY);
+    for part in [&log_directory, &snapshots_directory] {
+        // sled would make an empty log in the place of a lost one.
+        if !part.is_dir() {
+            return Err(damaged(format!("{} is missing", part.display())));
+        }
+    }
+    if !log_directory.join("db").exists() {
+        return Err(damaged(format!("{} holds no log", log_directory.display())));
+    }
+    let read = || -> io::Result<(SledEngine, Option<Vec<u8>>)> {
+        let engine = open_engine(&log_directory)?;
+        let identity = engine.get_meta(Meta::Identity)?;
+        Ok((engine, identity))
+    };
+    let (engine, identity) = read().map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => damaged(error.to_string()),
+        _ => io_error("open", &log_directory)(error),
+    })?;
+    let identity = identity.ok_or_else(|| damaged("it does not say whose it is".to_owned()))?;
+    let identity = v1::StoreIdentity::decode(identity.as_slice())
+        .map_err(|error| damaged(format!("whose it is cannot be read: {error}")))?;
+    Ok(Store { directory, snapshots_directory, identity, engine: Arc::new(engine) })
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StartError {
+    let path = path.to_owned();
+    move |source| StartError::Io { action, path, source }
+}

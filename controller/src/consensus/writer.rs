@@ -1,0 +1,252 @@
+//! The one thread that writes the log.
+//!
+//! It takes all that is waiting, writes it in order, syncs once, and only then answers for all of it. The
+//! first error ends it for good: after a failed sync nobody knows what is on the disk.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use openraft::storage::IOFlushed;
+use tokio::sync::oneshot;
+
+use super::{
+    engine::{Engine, Meta},
+    log_store::Log,
+    types::TypeConfig,
+};
+
+/// What one sync covers at most, so that the first of many does not wait for the last.
+const WRITES_AT_ONCE: usize = 1_024;
+/// Entries of a purge that are removed between two syncs: a purge never holds up a commit for long.
+const PURGED_AT_ONCE: usize = 256;
+/// After so long without a write, what nobody waits for is synced, too.
+const IDLE_SYNC: Duration = Duration::from_millis(100);
+
+/// Tells who asked how it went.
+pub(super) type Done = oneshot::Sender<io::Result<()>>;
+
+/// One thing to write.
+pub(super) enum Write {
+    /// Entries, with their indices.
+    Append { number: u64, values: Vec<(u64, Vec<u8>)>, done: IOFlushed<TypeConfig> },
+    /// A named value.
+    Meta { meta: Meta, value: Vec<u8>, done: Done },
+    /// The committed log id. Nobody waits for it: it may fall back by a few entries in a power cut.
+    Committed { value: Vec<u8> },
+    /// Removes all entries after the index.
+    Truncate { index: Option<u64>, done: Done },
+    /// Notes that entries up to the index are gone, then removes them little by little.
+    Purge { index: u64, value: Vec<u8> },
+    /// Ends the thread after what came before.
+    Stop,
+}
+
+/// Hands writes to the thread.
+#[derive(Debug)]
+pub(super) struct Writer {
+    writes: Sender<Write>,
+    appends: AtomicU64,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub(super) fn spawn(engine: Arc<dyn Engine>, log: Arc<Mutex<Log>>) -> io::Result<Self> {
+        let (writes, waiting) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name("log-writer".to_owned())
+            .spawn(move || Loop { engine, log, purge: None, unsynced: false }.run(&waiting))?;
+        Ok(Self { writes, appends: AtomicU64::new(0), thread: Mutex::new(Some(thread)) })
+    }
+
+    /// The number for the next append; rises.
+    pub(super) fn next_number(&self) -> u64 {
+        self.appends.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Hands over a write without waiting for it.
+    pub(super) fn write(&self, write: Write) -> io::Result<()> {
+        self.writes.send(write).map_err(|_| stopped())
+    }
+
+    /// Hands over a write and waits until it is on disk.
+    pub(super) async fn write_and_wait(&self, write: impl FnOnce(Done) -> Write) -> io::Result<()> {
+        let (done, outcome) = oneshot::channel();
+        self.write(write(done))?;
+        outcome.await.map_err(|_| stopped())?
+    }
+
+    /// Waits until everything that was handed over is on disk, and ends the thread.
+    pub(super) fn stop(&self) {
+        // If the thread has ended already, there is nothing to wait for.
+        let _ = self.writes.send(Write::Stop);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the log's writer ended in a panic");
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("the log's writer has stopped; an earlier message says why")
+}
+
+struct Loop {
+    engine: Arc<dyn Engine>,
+    log: Arc<Mutex<Log>>,
+    /// Entries up to this index remain to be removed.
+    purge: Option<u64>,
+    unsynced: bool,
+}
+
+impl Loop {
+    fn run(mut self, waiting: &Receiver<Write>) {
+        loop {
+            let first = match self.next(waiting) {
+                Ok(Some(write)) => write,
+                Ok(None) => continue,
+                Err(Ended) => return,
+            };
+            let mut batch = vec![first];
+            batch.extend(waiting.try_iter().take(WRITES_AT_ONCE - 1));
+            let stop = batch.iter().any(|write| matches!(write, Write::Stop));
+            let outcome = self.write(&batch);
+            let failed = outcome.as_ref().err().map(|error| (error.kind(), error.to_string()));
+            if let Some((_, reason)) = &failed {
+                tracing::error!(%reason, "the log cannot be written; this controller stops");
+            } else {
+                self.note_written(&batch);
+            }
+            for write in batch {
+                answer(write, failed.as_ref());
+            }
+            if stop || failed.is_some() {
+                // Whoever waits in the queue finds it closed.
+                return;
+            }
+        }
+    }
+
+    /// The next write to do; `None` after something was done that nobody waits for.
+    fn next(&mut self, waiting: &Receiver<Write>) -> Result<Option<Write>, Ended> {
+        if self.purge.is_some() {
+            return match waiting.try_recv() {
+                Ok(write) => Ok(Some(write)),
+                Err(mpsc::TryRecvError::Empty) => self.in_idle_time(Self::purge_some),
+                Err(mpsc::TryRecvError::Disconnected) => Err(Ended),
+            };
+        }
+        if !self.unsynced {
+            return waiting.recv().map(Some).map_err(|_| Ended);
+        }
+        match waiting.recv_timeout(IDLE_SYNC) {
+            Ok(write) => Ok(Some(write)),
+            Err(RecvTimeoutError::Timeout) => self.in_idle_time(Self::sync),
+            Err(RecvTimeoutError::Disconnected) => Err(Ended),
+        }
+    }
+
+    fn in_idle_time(&mut self, work: fn(&mut Self) -> io::Result<()>) -> Result<Option<Write>, Ended> {
+        work(self).map(|()| None).map_err(|error| {
+            tracing::error!(%error, "the log cannot be written; this controller stops");
+            Ended
+        })
+    }
+
+    fn write(&mut self, batch: &[Write]) -> io::Result<()> {
+        let mut awaited = false;
+        let latest_committed = batch.iter().rev().find_map(|write| match write {
+            Write::Committed { value } => Some(value),
+            _ => None,
+        });
+        for write in batch {
+            match write {
+                Write::Append { values, .. } => {
+                    for (index, value) in values {
+                        self.engine.append(*index, value)?;
+                    }
+                    awaited = true;
+                }
+                Write::Meta { meta, value, .. } => {
+                    self.engine.put_meta(*meta, Some(value))?;
+                    awaited = true;
+                }
+                Write::Truncate { index, .. } => {
+                    self.engine.truncate_after(*index)?;
+                    awaited = true;
+                }
+                Write::Purge { index, value } => {
+                    // Noted durably first, so that entries are never found missing without a reason.
+                    self.engine.put_meta(Meta::Purged, Some(value))?;
+                    self.sync()?;
+                    self.purge = self.purge.max(Some(*index));
+                }
+                Write::Committed { .. } => self.unsynced = true,
+                Write::Stop => awaited = true,
+            }
+        }
+        // Written last: it may only name entries that are written.
+        if let Some(value) = latest_committed {
+            self.engine.put_meta(Meta::Committed, Some(value))?;
+        }
+        if awaited { self.sync() } else { Ok(()) }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.engine.sync()?;
+        self.unsynced = false;
+        Ok(())
+    }
+
+    fn purge_some(&mut self) -> io::Result<()> {
+        if let Some(index) = self.purge
+            && self.engine.purge(index, PURGED_AT_ONCE)?
+        {
+            self.purge = None;
+        }
+        self.unsynced = true;
+        Ok(())
+    }
+
+    fn note_written(&self, batch: &[Write]) {
+        let newest = batch.iter().rev().find_map(|write| match write {
+            Write::Append { number, .. } => Some(*number),
+            _ => None,
+        });
+        if let Some(number) = newest {
+            self.log.lock().unwrap_or_else(PoisonError::into_inner).recent.written(number);
+        }
+    }
+}
+
+/// The thread has nothing more to do.
+struct Ended;
+
+fn answer(write: Write, failed: Option<&(io::ErrorKind, String)>) {
+    let outcome = match failed {
+        Some((kind, reason)) => Err(io::Error::new(*kind, reason.clone())),
+        None => Ok(()),
+    };
+    match write {
+        Write::Append { done, .. } => done.io_completed(outcome),
+        // Whoever asked may have gone.
+        Write::Meta { done, .. } | Write::Truncate { done, .. } => drop(done.send(outcome)),
+        Write::Committed { .. } | Write::Purge { .. } | Write::Stop => {}
+    }
+}
