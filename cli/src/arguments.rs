@@ -1,0 +1,167 @@
+//! The command line as a whole: options that every verb takes, and the nouns.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Parser, Subcommand};
+use jiff::SignedDuration;
+
+use crate::{
+    cluster, configuration,
+    context::Context,
+    failure::Failure,
+    noun::{attachment, group, node, operation, pool, replica, resource},
+    output::{Format, Screen},
+};
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done
+  1  refused or failed
+  2  the command line or the client configuration is wrong
+  3  no controller could be reached or trusted
+  4  timed out while waiting for an operation, which goes on
+
+Examples:
+  hawser node create n1 --address 10.77.0.1
+  hawser pool create n1 ssd --lvm-thin vg0/thin
+  hawser resource create data --size 10GiB --replicas 2
+  hawser attachment create data n1
+  hawser resource show data";
+
+/// Administers a Hawser cluster: replicated block storage with DRBD.
+#[derive(Debug, Parser)]
+#[command(name = "hawser", version, after_help = AFTER_HELP, max_term_width = 110, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    noun: Noun,
+}
+
+/// Options that every verb takes.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Options {
+    /// Client configuration; else $XDG_CONFIG_HOME/hawser/client.toml, ~/.config/hawser/client.toml or
+    /// /etc/hawser/client.toml
+    #[arg(long, global = true, env = configuration::VARIABLE, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Ask these controllers (host:port, separated by commas) instead of those of the configuration
+    #[arg(long, global = true, value_name = "LIST", value_delimiter = ',')]
+    controllers: Vec<String>,
+    /// Form of the answer; json is stable and made for programs
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORM")]
+    output: Format,
+    /// Do not wait for the operation that a change starts; print its id
+    #[arg(long, global = true)]
+    no_wait: bool,
+    /// How long to wait for an operation, e.g. 90s or 5m
+    #[arg(long, global = true, value_parser = duration, default_value = "2m", value_name = "DURATION")]
+    timeout: Duration,
+    /// Read from the memory of the controller that is asked, however old; works without a leader
+    #[arg(long, global = true)]
+    stale: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Noun {
+    /// Machines with a satellite
+    #[command(subcommand)]
+    Node(node::Verb),
+    /// Storage pools: what volumes are cut from
+    #[command(subcommand)]
+    Pool(pool::Verb),
+    /// Resource groups: placement and DRBD policy that resources are made from
+    #[command(subcommand)]
+    Group(group::Verb),
+    /// Resources: replicated volumes
+    #[command(subcommand)]
+    Resource(resource::Verb),
+    /// Replicas: a resource's presence on one node
+    #[command(subcommand)]
+    Replica(replica::Verb),
+    /// Attachments: who may open a resource where
+    #[command(subcommand)]
+    Attachment(attachment::Verb),
+    /// Operations: durable jobs that carry changes out
+    #[command(subcommand)]
+    Operation(operation::Verb),
+    /// The cluster itself: certificates and controllers
+    #[command(subcommand)]
+    Cluster(cluster::Verb),
+}
+
+impl Arguments {
+    /// Does what the command line says.
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let screen = Screen::of_process(self.options.output);
+        if let Noun::Cluster(cluster::Verb::Local(verb)) = self.noun {
+            return verb.run(&screen);
+        }
+        let context = self.options.context(screen)?;
+        match self.noun {
+            Noun::Node(verb) => verb.run(&context).await,
+            Noun::Pool(verb) => verb.run(&context).await,
+            Noun::Group(verb) => verb.run(&context).await,
+            Noun::Resource(verb) => verb.run(&context).await,
+            Noun::Replica(verb) => verb.run(&context).await,
+            Noun::Attachment(verb) => verb.run(&context).await,
+            Noun::Operation(verb) => verb.run(&context).await,
+            Noun::Cluster(cluster::Verb::Remote(verb)) => verb.run(&context).await,
+            Noun::Cluster(cluster::Verb::Local(verb)) => verb.run(&context.screen),
+        }
+    }
+}
+
+impl Options {
+    fn context(self, screen: Screen) -> Result<Context, Failure> {
+        let client = configuration::client(self.config.as_deref(), &self.controllers)?;
+        Ok(Context { client, screen, wait: !self.no_wait, timeout: self.timeout, stale: self.stale })
+    }
+}
+
+/// A duration with its unit, e.g. `90s`; longer than nothing.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "write a number with its unit, like 30s, 5m or 1h".to_owned();
+    let duration: SignedDuration = text.parse().map_err(|_| wrong())?;
+    let duration = Duration::try_from(duration).map_err(|_| wrong())?;
+    if duration.is_zero() { Err(wrong()) } else { Ok(duration) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example_in_its_help() {
+        fn check(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            if command.has_subcommands() {
+                command.get_subcommands().for_each(|inner| check(inner, &path));
+            } else {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                let shown = path.trim();
+                assert!(help.contains("Example"), "`{shown}` shows no example");
+                assert!(help.contains(shown), "the example of `{shown}` does not use it: {help}");
+            }
+        }
+        check(&Arguments::command(), "");
+    }
+
+    #[test]
+    fn durations_need_a_unit_and_are_longer_than_nothing() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        for text in ["", "5", "-5s", "0s", "soon", "5 parsecs"] {
+            assert!(duration(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The order to make a controller's store: the file without which a controller makes none.
+
+use std::{
+    fs::OpenOptions,
+    io::{self, Write},
+    path::Path,
+};
+
+use hawser_proto::v1;
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Name under which a controller looks for it in its data directory.
+pub(super) const FILE: &str = "create-store.json";
+
+/// The file's content.
+#[derive(Debug, Serialize)]
+#[serde(tag = "mode", rename_all = "lowercase")]
+pub(super) enum CreateStore {
+    /// Begin the cluster.
+    Init { cluster_id: String, cluster_name: String, name: String, address: String },
+    /// Join a cluster that has announced this member.
+    Join {
+        cluster_id: String,
+        cluster_name: String,
+        lineage: u64,
+        raft_id: u64,
+        name: String,
+        address: String,
+        members: Vec<Member>,
+    },
+}
+
+/// A controller that can be asked for admission.
+#[derive(Debug, Serialize)]
+pub(super) struct Member {
+    raft_id: u64,
+    name: String,
+    address: String,
+    store_incarnation: u64,
+}
+
+impl From<v1::JoinTicket> for CreateStore {
+    fn from(ticket: v1::JoinTicket) -> Self {
+        let member = |member: v1::Member| Member {
+            raft_id: member.raft_id,
+            name: member.name,
+            address: member.address,
+            store_incarnation: member.store_incarnation,
+        };
+        Self::Join {
+            cluster_id: ticket.cluster_id,
+            cluster_name: ticket.cluster_name,
+            lineage: ticket.lineage,
+            raft_id: ticket.raft_id,
+            name: ticket.name,
+            address: ticket.address,
+            members: ticket.members.into_iter().map(member).collect(),
+        }
+    }
+}
+
+impl CreateStore {
+    /// Writes the order to `path`, where nothing may be yet.
+    pub(super) fn write(&self, path: &Path) -> Result<(), Failure> {
+        write_new(path, &serde_json::to_string_pretty(self)?)
+    }
+}
+
+/// Writes a file that is not there yet.
+pub(super) fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::AlreadyExists => Failure::Exists(path.to_owned()),
+        _ => Failure::Write { path: path.to_owned(), source },
+    };
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(failed)?;
+    file.write_all(format!("{}\n", text.trim_end()).as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
+}

@@ -1,0 +1,218 @@
+//! `hawser cluster status`: every controller is asked and each says what it knows, with or without a quorum.
+
+use clap::Args;
+use hawser_client::{ClientError, Tried};
+use hawser_proto::v1;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::{
+    context::Context,
+    failure::Failure,
+    output::table::{columns, pairs},
+    view::word,
+};
+
+/// Show the controllers, who leads, and whether they have a quorum
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  hawser cluster status\n  hawser cluster status -o json")]
+pub(crate) struct Status {}
+
+/// What the controllers that answered say.
+#[derive(Debug, Serialize)]
+pub(super) struct ClusterStatus {
+    cluster_id: String,
+    cluster_name: String,
+    lineage: u64,
+    feature_level: u32,
+    term: u64,
+    leader: Option<String>,
+    has_quorum: bool,
+    members: Vec<Member>,
+    asked: Vec<Asked>,
+}
+
+#[derive(Debug, Serialize)]
+struct Member {
+    raft_id: u64,
+    name: String,
+    address: String,
+    role: String,
+    leads: bool,
+    /// As the leader sees it; null where the leader was not asked or does not know.
+    matched_revision: Option<u64>,
+    /// As the member itself says; null where it did not answer.
+    applied_revision: Option<u64>,
+}
+
+/// An endpoint of the configuration.
+#[derive(Debug, Serialize)]
+struct Asked {
+    endpoint: String,
+    member: Option<String>,
+    term: Option<u64>,
+    has_quorum: Option<bool>,
+    error: Option<String>,
+}
+
+impl Status {
+    pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
+        let limit = context.request_limit();
+        let answers = context
+            .client
+            .ask_each(limit, |controller| async move {
+                controller.cluster().get_status(v1::GetStatusRequest {}).await
+            })
+            .await;
+        let Some(status) = ClusterStatus::of(&answers) else {
+            let tried = answers
+                .into_iter()
+                .map(|(endpoint, answer)| Tried { endpoint, outcome: answer.err().unwrap_or_default() })
+                .collect();
+            let what = "ask for the status".to_owned();
+            return Err(ClientError::Unreachable { what, within: limit, tried, perhaps_done: false }.into());
+        };
+        let revision = status.members.iter().filter_map(|member| member.applied_revision).max();
+        context.screen.single(&status, revision.unwrap_or_default(), ClusterStatus::describe)
+    }
+}
+
+impl ClusterStatus {
+    /// From each endpoint's answer; `None` if there is none.
+    fn of(answers: &[(String, Result<v1::GetStatusResponse, String>)]) -> Option<Self> {
+        // Who knows of the highest term knows most; at the same term, who has a quorum.
+        let given = || answers.iter().filter_map(|(_, answer)| answer.as_ref().ok());
+        let best = given().max_by_key(|answer| (answer.term, answer.has_quorum, answer.leader != 0))?;
+        let leader = best
+            .members
+            .iter()
+            .filter_map(|view| view.member.as_ref())
+            .find(|member| best.leader != 0 && member.raft_id == best.leader);
+        let members = best.members.iter().map(|view| {
+            let member = view.member.clone().unwrap_or_default();
+            let own = given().find(|answer| answer.member == member.name);
+            let matched = given()
+                .filter(|answer| answer.term == best.term)
+                .flat_map(|answer| &answer.members)
+                .filter(|other| other.member.as_ref().is_some_and(|other| other.raft_id == member.raft_id))
+                .map(|other| other.matched_revision)
+                .max();
+            Member {
+                raft_id: member.raft_id,
+                role: word::member_role(view.role),
+                leads: best.leader != 0 && best.leader == member.raft_id,
+                matched_revision: matched.filter(|revision| *revision > 0),
+                applied_revision: own.map(|answer| answer.applied_revision),
+                name: member.name,
+                address: member.address,
+            }
+        });
+        let asked = answers.iter().map(|(endpoint, answer)| {
+            let given = answer.as_ref().ok();
+            Asked {
+                endpoint: endpoint.clone(),
+                member: given.map(|answer| answer.member.clone()),
+                term: given.map(|answer| answer.term),
+                has_quorum: given.map(|answer| answer.has_quorum),
+                error: answer.as_ref().err().cloned(),
+            }
+        });
+        Some(Self {
+            cluster_id: best.cluster_id.clone(),
+            cluster_name: best.cluster_name.clone(),
+            lineage: best.lineage,
+            feature_level: best.feature_level,
+            term: best.term,
+            leader: leader.map(|member| member.name.clone()),
+            has_quorum: given().any(|answer| answer.term == best.term && answer.has_quorum),
+            members: members.collect(),
+            asked: asked.collect(),
+        })
+    }
+
+    fn describe(&self, width: Option<u16>, _now: Timestamp) -> String {
+        let quorum =
+            if self.has_quorum { "yes" } else { "no: changes wait until a majority of voters is back" };
+        let facts = pairs(&[
+            ("cluster", format!("{} ({})", self.cluster_name, self.cluster_id)),
+            ("leader", self.leader.clone().unwrap_or_else(|| "none known".to_owned())),
+            ("quorum", quorum.to_owned()),
+            ("term", self.term.to_string()),
+            ("lineage", self.lineage.to_string()),
+        ]);
+        let rows = self.members.iter().map(|member| {
+            let role = if member.leads { "leader".to_owned() } else { member.role.clone() };
+            let revision = |revision: Option<u64>| revision.map(|it| it.to_string()).unwrap_or_default();
+            let applied = revision(member.applied_revision);
+            vec![
+                member.name.clone(),
+                member.address.clone(),
+                role,
+                applied,
+                revision(member.matched_revision),
+            ]
+        });
+        let headers = ["NAME", "ADDRESS", "ROLE", "APPLIED", "MATCHED"];
+        let mut text = format!("{facts}\n{}\n", columns(&headers, rows.collect(), width));
+        for asked in &self.asked {
+            if let Some(error) = &asked.error {
+                text.push_str(&format!("\n{} did not answer: {error}", asked.endpoint));
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn answer(member: &str, term: u64, leader: u64, quorum: bool) -> v1::GetStatusResponse {
+        let view = |raft_id: u64, name: &str| v1::MemberView {
+            member: Some(v1::Member {
+                raft_id,
+                name: name.into(),
+                address: format!("10.77.0.{raft_id}:6470"),
+                store_incarnation: 9,
+            }),
+            role: v1::MemberRole::Voter.into(),
+            matched_revision: if leader == 2 && member == "n2" { 40 + raft_id } else { 0 },
+        };
+        v1::GetStatusResponse {
+            cluster_id: "c1".into(),
+            cluster_name: "prod".into(),
+            lineage: 1,
+            member: member.into(),
+            term,
+            leader,
+            applied_revision: 40,
+            members: vec![view(1, "n1"), view(2, "n2")],
+            feature_level: 1,
+            has_quorum: quorum,
+        }
+    }
+
+    #[test]
+    fn who_knows_the_newest_term_is_believed() {
+        let answers = [
+            ("h1:1".to_owned(), Ok(answer("n1", 3, 1, false))),
+            ("h2:1".to_owned(), Ok(answer("n2", 4, 2, true))),
+            ("h3:1".to_owned(), Err("connection refused".to_owned())),
+        ];
+        let status = ClusterStatus::of(&answers).unwrap();
+        assert_eq!(status.leader.as_deref(), Some("n2"));
+        assert!(status.has_quorum);
+        insta::assert_snapshot!(status.describe(None, Timestamp::UNIX_EPOCH));
+        insta::assert_snapshot!(serde_json::to_string_pretty(&status).unwrap());
+    }
+
+    #[test]
+    fn without_a_leader_it_says_so() {
+        let answers = [("h1:1".to_owned(), Ok(answer("n1", 3, 0, false)))];
+        let text = ClusterStatus::of(&answers).unwrap().describe(None, Timestamp::UNIX_EPOCH);
+        assert!(text.contains("leader   none known"), "{text}");
+        assert!(text.contains("quorum   no"), "{text}");
+        assert!(ClusterStatus::of(&[("h1:1".to_owned(), Err("gone".to_owned()))]).is_none());
+    }
+}

@@ -1,0 +1,118 @@
+//! `hawser pool`: the storage pools.
+
+use clap::Subcommand;
+use hawser_client::request_key;
+use hawser_proto::v1;
+
+use super::NothingMore;
+use crate::{
+    context::{Context, every_page},
+    failure::Failure,
+    view::pool::Pool,
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Register a pool that is there already; Hawser makes none
+    #[command(after_help = "\
+Examples:
+  hawser pool create n1 ssd --lvm-thin vg0/thin
+  hawser pool create n1 ssd --lvm-thin vg0/thin --overcommit 300
+
+Pools of one name on several nodes are one pool to the placement.")]
+    Create {
+        /// Node that it is on
+        node: String,
+        /// Name of the pool
+        name: String,
+        /// LVM thin pool, as volume group and logical volume
+        #[arg(long, required = true, value_name = "VG/THINPOOL", value_parser = thin_pool)]
+        lvm_thin: v1::LvmThinProvider,
+        /// How much of it may be promised, in percent of its capacity; 0 is the default for its kind
+        #[arg(long, default_value_t = 0, value_name = "PERCENT")]
+        overcommit: u32,
+    },
+    /// List the pools
+    #[command(after_help = "Examples:\n  hawser pool list\n  hawser pool list --node n1")]
+    List {
+        /// Only those of this node
+        #[arg(long)]
+        node: Option<String>,
+    },
+    /// Forget a pool without replicas; the storage itself stays
+    #[command(after_help = "Example:\n  hawser pool delete n1 ssd")]
+    Delete {
+        /// Node that it is on
+        node: String,
+        /// Name of the pool
+        name: String,
+    },
+}
+
+impl Verb {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        match self {
+            Self::Create { node, name, lvm_thin, overcommit } => {
+                let request = v1::CreatePoolRequest {
+                    request_key: request_key(),
+                    node: node.clone(),
+                    name: name.clone(),
+                    overcommit_percent: overcommit,
+                    provider: Some(v1::create_pool_request::Provider::LvmThin(lvm_thin)),
+                };
+                let answer = context
+                    .call(&format!("create pool {name} on node {node}"), async |controller| {
+                        controller.pools().create_pool(request.clone()).await
+                    })
+                    .await?;
+                let done = format!("pool {name} on node {node} is registered");
+                context.finish(answer.result, &done, NothingMore {}).await
+            }
+            Self::List { node } => list(context, node.unwrap_or_default()).await,
+            Self::Delete { node, name } => {
+                let request = v1::DeletePoolRequest {
+                    request_key: request_key(),
+                    node: node.clone(),
+                    name: name.clone(),
+                };
+                let answer = context
+                    .call(&format!("delete pool {name} on node {node}"), async |controller| {
+                        controller.pools().delete_pool(request.clone()).await
+                    })
+                    .await?;
+                let done = format!("pool {name} on node {node} is forgotten; its storage stays");
+                context.finish(answer.result, &done, NothingMore {}).await
+            }
+        }
+    }
+}
+
+async fn list(context: &Context, node: String) -> Result<(), Failure> {
+    let request = v1::ListPoolsRequest { node, ..Default::default() };
+    let (pools, revision) = every_page!(context, "list pools", pools.list_pools, request, pools);
+    let pools: Vec<Pool> = pools.iter().map(Pool::from).collect();
+    context.screen.list(&pools, revision, "there are no pools; register one with `hawser pool create`")
+}
+
+fn thin_pool(text: &str) -> Result<v1::LvmThinProvider, String> {
+    match text.split('/').collect::<Vec<_>>().as_slice() {
+        [group, pool] if !group.is_empty() && !pool.is_empty() => {
+            Ok(v1::LvmThinProvider { volume_group: (*group).to_owned(), thin_pool: (*pool).to_owned() })
+        }
+        _ => Err("write volume group and thin pool with a slash between, like vg0/thin".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thin_pool_is_a_volume_group_and_a_volume() {
+        let expected = v1::LvmThinProvider { volume_group: "vg0".into(), thin_pool: "thin".into() };
+        assert_eq!(thin_pool("vg0/thin"), Ok(expected));
+        for text in ["", "vg0", "vg0/", "/thin", "/dev/vg0/thin"] {
+            assert!(thin_pool(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! `hawser resource`: the replicated volumes.
+
+use clap::Subcommand;
+use hawser_client::request_key;
+use hawser_proto::v1;
+use serde::Serialize;
+
+use super::{NothingMore, size};
+use crate::{
+    context::{Context, every_page},
+    failure::Failure,
+    view::resource::Resource,
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Create a resource and wait until it is ready to be attached
+    #[command(after_help = "\
+Examples:
+  hawser resource create data --size 10GiB --replicas 2
+  hawser resource create data --size 10GiB --node n1 --node n3
+  hawser resource create base --size 20GiB --size 1GiB --group fast")]
+    Create {
+        /// Name of the resource
+        name: String,
+        /// Size with its unit (KiB, MiB, GiB, TiB); repeated, each makes a volume
+        #[arg(long = "size", required = true, value_parser = size, value_name = "SIZE")]
+        sizes: Vec<u64>,
+        /// Diskful replicas; else as the group says
+        #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "NUMBER")]
+        replicas: u32,
+        /// Place a replica on this node; may be repeated; else Hawser chooses
+        #[arg(long = "node", value_name = "NODE")]
+        nodes: Vec<String>,
+        /// Group to make it from; else `default`
+        #[arg(long)]
+        group: Option<String>,
+        /// Place in the pools of this name; else as the group says
+        #[arg(long)]
+        pool: Option<String>,
+    },
+    /// List the resources
+    #[command(after_help = "Examples:\n  hawser resource list\n  hawser resource list -o json")]
+    List,
+    /// Show what was asked for, what is there, and why they differ
+    #[command(after_help = "Example:\n  hawser resource show data")]
+    Show {
+        /// Name of the resource
+        name: String,
+    },
+    /// Delete a resource with its data, and wait until nothing of it is left
+    #[command(after_help = "Example:\n  hawser resource delete data")]
+    Delete {
+        /// Name of the resource
+        name: String,
+    },
+}
+
+/// What the JSON form says beyond the write itself.
+#[derive(Serialize)]
+struct Placed<'a> {
+    nodes: &'a [String],
+}
+
+impl Verb {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        match self {
+            Self::Create { name, sizes, replicas, nodes, group, pool } => {
+                let request = v1::CreateResourceRequest {
+                    request_key: request_key(),
+                    name,
+                    group: group.unwrap_or_default(),
+                    volume_sizes: sizes,
+                    replicas,
+                    nodes,
+                    pool: pool.unwrap_or_default(),
+                };
+                create(context, request).await
+            }
+            Self::List => {
+                let (resources, revision) = resources(context, "").await?;
+                let hint = "there are no resources; create one with `hawser resource create`";
+                context.screen.list(&resources, revision, hint)
+            }
+            Self::Show { name } => {
+                let (resources, revision) = resources(context, &name).await?;
+                let resource = resources.into_iter().next().ok_or_else(|| Failure::NotFound {
+                    what: format!("resource {name}"),
+                    list: "hawser resource list",
+                })?;
+                context.screen.single(&resource, revision, Resource::describe)
+            }
+            Self::Delete { name } => delete(context, name).await,
+        }
+    }
+}
+
+async fn create(context: &Context, request: v1::CreateResourceRequest) -> Result<(), Failure> {
+    let name = &request.name;
+    let answer = context
+        .call(&format!("create resource {name}"), async |controller| {
+            controller.resources().create_resource(request.clone()).await
+        })
+        .await?;
+    let done = format!("resource {name} is ready on {}", answer.nodes.join(", "));
+    context.finish(answer.result, &done, Placed { nodes: &answer.nodes }).await
+}
+
+async fn delete(context: &Context, name: String) -> Result<(), Failure> {
+    let request = v1::DeleteResourceRequest { request_key: request_key(), name: name.clone() };
+    let answer = context
+        .call(&format!("delete resource {name}"), async |controller| {
+            controller.resources().delete_resource(request.clone()).await
+        })
+        .await?;
+    context.finish(answer.result, &format!("resource {name} is deleted"), NothingMore {}).await
+}
+
+async fn resources(context: &Context, name: &str) -> Result<(Vec<Resource>, u64), Failure> {
+    let request = v1::ListResourcesRequest { name: name.to_owned(), ..Default::default() };
+    let (resources, revision) =
+        every_page!(context, "list resources", resources.list_resources, request, resources);
+    Ok((resources.iter().map(Resource::from).collect(), revision))
+}

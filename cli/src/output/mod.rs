@@ -1,0 +1,101 @@
+//! What a command prints: tables for people, JSON for programs. The answer goes to standard output, hints to
+//! standard error.
+
+use std::io::{self, IsTerminal, Write};
+
+use clap::ValueEnum;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+pub(crate) mod age;
+pub(crate) mod table;
+
+use table::{Row, table};
+
+/// Form of an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Columns and lines for people
+    #[default]
+    Table,
+    /// One JSON document; fields are only ever added
+    Json,
+}
+
+/// Where answers go.
+pub(crate) struct Screen {
+    format: Format,
+    /// Columns of the terminal; none where the answer goes into a file or a pipe.
+    width: Option<u16>,
+    now: Timestamp,
+}
+
+/// A list as programs get it.
+#[derive(Serialize)]
+struct List<'a, R> {
+    items: &'a [R],
+    revision: u64,
+}
+
+/// A single object as programs get it.
+#[derive(Serialize)]
+struct Single<'a, V> {
+    item: &'a V,
+    revision: u64,
+}
+
+impl Screen {
+    /// Standard output of this process.
+    pub(crate) fn of_process(format: Format) -> Self {
+        let stdout = io::stdout();
+        let width = if stdout.is_terminal() { terminal_size::terminal_size_of(&stdout) } else { None };
+        Self { format, width: width.map(|(width, _)| width.0), now: Timestamp::now() }
+    }
+
+    /// Prints a list. Where it is empty, `hint` tells people what to do.
+    pub(crate) fn list<R: Row>(&self, rows: &[R], revision: u64, hint: &str) -> Result<(), Failure> {
+        match self.format {
+            Format::Json => self.json(&List { items: rows, revision }),
+            Format::Table if rows.is_empty() => {
+                // A hint that nobody can read is no failure.
+                let _unread = writeln!(io::stderr(), "{hint}");
+                Ok(())
+            }
+            Format::Table => self.text(&table(rows, self.width, self.now)),
+        }
+    }
+
+    /// Prints one object; `describe` makes the text for people.
+    pub(crate) fn single<V: Serialize>(
+        &self,
+        view: &V,
+        revision: u64,
+        describe: impl FnOnce(&V, Option<u16>, Timestamp) -> String,
+    ) -> Result<(), Failure> {
+        match self.format {
+            Format::Json => self.json(&Single { item: view, revision }),
+            Format::Table => self.text(&describe(view, self.width, self.now)),
+        }
+    }
+
+    /// Prints a sentence for people or `value` for programs.
+    pub(crate) fn answer<V: Serialize>(&self, sentence: &str, value: &V) -> Result<(), Failure> {
+        match self.format {
+            Format::Json => self.json(value),
+            Format::Table => self.text(sentence),
+        }
+    }
+
+    fn json<V: Serialize>(&self, value: &V) -> Result<(), Failure> {
+        self.text(&serde_json::to_string_pretty(value)?)
+    }
+
+    fn text(&self, text: &str) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{}", text.trim_end_matches('\n'))?;
+        stdout.flush()?;
+        Ok(())
+    }
+}
