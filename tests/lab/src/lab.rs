@@ -15,7 +15,7 @@ use crate::directories::LabDirectory;
 use crate::error::{LabError, Tried};
 use crate::kernel::Kernel;
 use crate::options::LabOptions;
-use crate::wire::agent::{AgentRequest, Execute};
+use crate::wire::agent::{AgentRequest, Execute, Service, ServiceAnswer, ServiceStatus};
 use crate::wire::control::{Answer, LabStatus, Request};
 use crate::wire::frames::{Frame, LIMIT};
 use crate::wire::lines;
@@ -230,6 +230,35 @@ impl Lab {
                     return Err(LabError::Refused(format!("node {node} went away while {name} ran there")));
                 }
             }
+        }
+    }
+
+    /// Decides which services run on a node, now and after each of its boots.
+    ///
+    /// # Errors
+    /// That the node is unknown or its agent cannot be reached.
+    pub async fn set_services(
+        &self,
+        node: &str,
+        services: Vec<Service>,
+    ) -> Result<Vec<ServiceStatus>, LabError> {
+        match self.ask(&Request::SetServices { node: node.to_owned(), services }).await? {
+            Answer::Services(services) => Ok(services),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Describes, stops or starts services of a node, until its next boot.
+    ///
+    /// # Errors
+    /// That the node is not running or has no such service.
+    pub async fn service(&self, node: &str, request: &AgentRequest) -> Result<Vec<ServiceStatus>, LabError> {
+        let action = || format!("the connection to node {node} broke off; see `hawser-lab status`");
+        let mut agent = self.agent(node).await?;
+        lines::write(&mut agent, request).await.tried(action)?;
+        match lines::read(&mut agent).await.tried(action)? {
+            ServiceAnswer::Services(services) => Ok(services),
+            ServiceAnswer::Refused(reason) => Err(LabError::Refused(format!("node {node}: {reason}"))),
         }
     }
 

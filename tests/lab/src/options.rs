@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn bad_options_are_refused_by_name() {
-        let cases: [(&str, fn(&mut LabOptions)); 7] = [
+        type Spoil = fn(&mut LabOptions);
+        let cases: [(&str, Spoil); 7] = [
             ("--name", |options| options.name = "../x".into()),
             ("--name", |options| options.name = String::new()),
             ("--nodes", |options| options.nodes = 0),

@@ -91,6 +91,16 @@ enum Verb {
     },
     /// Restore every link.
     Heal,
+    /// Show the services of a node, or stop or start one until the node's next boot.
+    Service {
+        /// The node, such as n1.
+        node: String,
+        /// What to do; without it the services are shown.
+        #[arg(requires = "service")]
+        change: Option<Change>,
+        /// The service.
+        service: Option<String>,
+    },
     /// Print the loopback port of the host that leads to a port of a node.
     Forward {
         /// The node, such as n1.
@@ -121,6 +131,13 @@ enum Verb {
         /// The node's configuration.
         configuration: PathBuf,
     },
+}
+
+/// What to do with a service.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Change {
+    Start,
+    Stop,
 }
 
 /// Does what was typed.

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Args;
-use hawser_lab::wire::agent::Execute;
+use hawser_lab::wire::agent::{AgentRequest, Execute};
 use hawser_lab::{Lab, LabOptions};
 
-use super::{Place, Verb, show};
+use super::{Change, Place, Verb, show};
 
 /// Options of `up`.
 #[derive(Debug, Args)]
@@ -60,6 +60,15 @@ pub(super) async fn run(place: &Place, verb: Verb) -> anyhow::Result<ExitCode> {
             lab.partition(&node, Some(peer.as_str()).filter(|peer| *peer != "all")).await?;
         }
         Verb::Heal => lab.heal().await?,
+        Verb::Service { node, change, service } => {
+            let service = service.unwrap_or_default();
+            let request = match change {
+                Some(Change::Start) => AgentRequest::StartService(service),
+                Some(Change::Stop) => AgentRequest::StopService(service),
+                None => AgentRequest::ListServices,
+            };
+            show::services(&lab.service(&node, &request).await?);
+        }
         Verb::Forward { node, port } => println!("{}", lab.forward(&node, port).await?),
         Verb::Export { port } => lab.export(port).await?,
         Verb::Up(_)

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use hawser_lab::directories::LabDirectory;
+use hawser_lab::wire::agent::ServiceStatus;
 use hawser_lab::wire::control::{LabStatus, NodeStatus, Power};
 
 /// Prints a lab.
@@ -45,6 +46,21 @@ fn node_line(node: &NodeStatus) -> String {
         .map_or("-".to_owned(), |time| format!("{}.{} s", time / 1000, time % 1000 / 100));
     let ports: Vec<_> = node.forwards.iter().map(|(port, own)| format!("{own}>{port}")).collect();
     format!("{power:<9}{:<12}{kernel:<14}{drbd:<14}{boot:<10}{}", node.cluster_address, ports.join(" "))
+}
+
+/// Prints a node's services.
+pub(super) fn services(services: &[ServiceStatus]) {
+    println!("{:<20}{:<10}{:<10}{:<8}LAST END", "SERVICE", "STATE", "PROCESS", "STARTS");
+    for service in services {
+        let state = match (service.process, service.stopped) {
+            (Some(_), _) => "running",
+            (None, true) => "stopped",
+            (None, false) => "ended",
+        };
+        let process = service.process.map_or("-".to_owned(), |process| process.to_string());
+        let last = service.last_end.as_deref().unwrap_or("-");
+        println!("{:<20}{state:<10}{process:<10}{:<8}{last}", service.name, service.starts);
+    }
 }
 
 /// Prints a console or a service's log; works for a lab that has ended with its files kept.

@@ -2,6 +2,7 @@
 //! whatever reason, the keepers end everything else.
 
 pub mod serve;
+pub mod services;
 pub mod state;
 
 use std::fs::File;

@@ -83,8 +83,8 @@ async fn act(state: &LabState, request: Request) -> Result<Answer, LabError> {
         Request::Heal => state.heal(),
         Request::Forward { node, port } => return Ok(Answer::Port(state.forward(&node, port).await?)),
         Request::Export { port } => state.export(port),
-        Request::SetServices { .. } => {
-            return Err(LabError::Refused("services are not there yet".to_owned()));
+        Request::SetServices { node, services } => {
+            return Ok(Answer::Services(state.set_services(&node, services).await?));
         }
         Request::Down { keep } => state.end(keep),
     }

@@ -8,11 +8,13 @@ use std::rc::Rc;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
+use super::services::ServiceTable;
 use crate::error::{LabError, Tried};
 use crate::machine::node::{Node, Surroundings};
 use crate::network::addresses::{cluster, management};
 use crate::network::fabric::{Fabric, LinkRule, Port};
 use crate::network::forward;
+use crate::wire::agent::{Service, ServiceStatus};
 use crate::wire::control::{LabStatus, NodeStatus, Power};
 
 /// Ports of every node that are forwarded from the start: the cluster's API and the two health ports.
@@ -24,6 +26,7 @@ pub struct LabState {
     nodes: BTreeMap<String, Rc<Node>>,
     forwards: RefCell<BTreeMap<(String, u16), u16>>,
     exports: RefCell<Vec<u16>>,
+    services: ServiceTable,
     keep: Cell<bool>,
     /// Told when the lab shall end.
     pub ending: Notify,
@@ -46,6 +49,7 @@ impl LabState {
             nodes,
             forwards: RefCell::default(),
             exports: RefCell::default(),
+            services: ServiceTable::default(),
             keep: Cell::new(false),
             ending: Notify::new(),
         };
@@ -93,17 +97,29 @@ impl LabState {
         })
     }
 
-    /// Boots a node that is off.
+    /// Boots a node that is off, with its exported ports and its services.
     ///
     /// # Errors
-    /// As [`Node::start`].
+    /// As [`Node::start`] and [`ServiceTable::tell`].
     pub async fn start(&self, name: &str) -> Result<(), LabError> {
         let node = self.node(name)?;
         node.start().await?;
         for port in self.exports.borrow().iter() {
             export(node, *port);
         }
-        Ok(())
+        self.services.tell(node).await.map(drop)
+    }
+
+    /// Decides which services run on a node.
+    ///
+    /// # Errors
+    /// That the node is unknown, and as [`ServiceTable::set`].
+    pub async fn set_services(
+        &self,
+        name: &str,
+        services: Vec<Service>,
+    ) -> Result<Vec<ServiceStatus>, LabError> {
+        self.services.set(self.node(name)?, services).await
     }
 
     /// Cuts a node from another, or from every other, in both directions.

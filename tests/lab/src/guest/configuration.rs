@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// The variable that names the file; its presence makes process 1 a node's first process.
 pub const VARIABLE: &str = "HAWSER_LAB_GUEST";
 
+/// Where the node keeps it once it has its own root: the host's path may be hidden there.
+pub const INSIDE: &str = "/run/hawser-lab.json";
+
 /// A node's configuration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct GuestConfiguration {

@@ -8,7 +8,7 @@ use anyhow::Context;
 use nix::mount::MsFlags;
 
 use super::configuration::GuestConfiguration;
-use super::root::mount_one;
+use super::root::{self, mount_one};
 use crate::network::addresses::{HOST, cluster};
 
 /// LVM without udev and without the host's configuration: only the node's own data disk is a device.
@@ -73,7 +73,7 @@ pub(super) fn write(configuration: &GuestConfiguration) -> anyhow::Result<()> {
     }
     fs::create_dir_all("/usr/local/sbin")?;
     for program in PROGRAMS {
-        let target = configuration.programs.join(program);
+        let target = Path::new(root::PROGRAMS).join(program);
         let link = Path::new("/usr/local/sbin").join(program);
         let _ = fs::remove_file(&link);
         symlink(target, link)?;

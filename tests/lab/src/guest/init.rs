@@ -3,19 +3,22 @@
 
 use std::fs::File;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::sys::wait::{WaitStatus, wait};
 use nix::unistd::Pid;
 
-use super::configuration::{GuestConfiguration, VARIABLE};
+use super::configuration::{GuestConfiguration, INSIDE, VARIABLE};
 use super::{console, root, system};
 
 /// Search path of everything that runs in a node.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The variable that hands the agent what went wrong while the node booted, one thing per line.
 pub(super) const WARNINGS: &str = "HAWSER_LAB_WARNINGS";
+
+/// Pause before an agent that ended is started again.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Whether this process is the first one of a node.
 pub fn is_first_process() -> bool {
@@ -41,12 +44,14 @@ fn boot_and_reap() -> anyhow::Result<()> {
     for warning in &warnings {
         console(format_args!("warning: {warning}"));
     }
-    let mut agent = start_agent(&path, &warnings)?;
+    configuration.write(Path::new(INSIDE))?;
+    let mut agent = start_agent(&warnings)?;
     loop {
         match wait() {
             Ok(WaitStatus::Exited(process, _) | WaitStatus::Signaled(process, _, _)) if process == agent => {
                 console(format_args!("the agent ended and is started again"));
-                agent = start_agent(&path, &warnings)?;
+                std::thread::sleep(PAUSE);
+                agent = start_agent(&warnings)?;
             }
             Ok(_) => {}
             Err(error) => anyhow::bail!("process 1 cannot wait for its children: {error}"),
@@ -54,12 +59,12 @@ fn boot_and_reap() -> anyhow::Result<()> {
     }
 }
 
-fn start_agent(configuration: &std::path::Path, warnings: &[String]) -> anyhow::Result<Pid> {
+fn start_agent(warnings: &[String]) -> anyhow::Result<Pid> {
     // What stood in the kernel's command line must not reach the commands that people run here.
     let child = Command::new("/proc/1/exe")
         .arg0("hawser-lab")
         .arg("guest-agent")
-        .arg(configuration)
+        .arg(INSIDE)
         .env_clear()
         .envs(environment())
         .env(WARNINGS, warnings.join("\n"))

@@ -14,6 +14,9 @@ use super::configuration::GuestConfiguration;
 /// Where the parts are put together; it exists on every Debian and nothing that is needed lies below it.
 const WORKSHOP: &str = "/mnt";
 
+/// Where Hawser's programs are in a node: their path on the host may be hidden there, as below `/tmp`.
+pub(super) const PROGRAMS: &str = "/usr/local/lib/hawser";
+
 /// Makes the root and moves into it.
 ///
 /// # Errors
@@ -50,9 +53,14 @@ pub(super) fn make(configuration: &GuestConfiguration) -> anyhow::Result<()> {
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_SHARED | MsFlags::MS_REC, none)
         .context("cannot share the mounts below /")?;
-    fs::create_dir_all("/host")?;
-    let share = configuration.share.to_string_lossy();
-    mount_one("hostfs", "/host", "hostfs", MsFlags::empty(), Some(&share))
+    for (point, source, flags) in [
+        ("/host", &configuration.share, MsFlags::empty()),
+        (PROGRAMS, &configuration.programs, MsFlags::MS_RDONLY),
+    ] {
+        fs::create_dir_all(point)?;
+        mount_one("hostfs", point, "hostfs", flags, Some(&source.to_string_lossy()))?;
+    }
+    Ok(())
 }
 
 fn mount_kernel_file_systems() -> anyhow::Result<()> {
