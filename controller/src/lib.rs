@@ -3,6 +3,8 @@
 //! Arrows point one way: `view ← consensus ← leader ← api`.
 
 pub mod api;
+pub mod config;
 pub mod consensus;
+pub mod controller;
 pub mod leader;
 pub mod view;

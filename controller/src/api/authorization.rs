@@ -3,41 +3,9 @@
 //! It knows certificates' roles and gRPC paths only. What a satellite may say about which node is checked where
 //! the message is known: in the session and in the arbiter.
 
-use super::error::ApiError;
+use hawser_process::tls::Role;
 
-/// What a certificate admits its bearer to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// A member of the cluster, or a relayed call's carrier.
-    Controller,
-    /// A node's satellite.
-    Satellite,
-    /// A person or a program that gives orders.
-    Administrator,
-}
-
-impl Role {
-    /// The role by the word that certificates carry.
-    #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
-        match word {
-            "controller" => Some(Self::Controller),
-            "satellite" => Some(Self::Satellite),
-            "administrator" => Some(Self::Administrator),
-            _ => None,
-        }
-    }
-
-    /// The word that certificates carry.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Controller => "controller",
-            Self::Satellite => "satellite",
-            Self::Administrator => "administrator",
-        }
-    }
-}
+use super::{caller::Caller, error::ApiError};
 
 /// Service names without the package, and who may call them.
 const TABLE: [(&str, &[Role]); 12] = [
@@ -67,20 +35,22 @@ pub fn service_and_method(path: &str) -> Option<(&str, &str)> {
 ///
 /// # Errors
 /// [`ApiError::Forbidden`] names the caller, the service and who may call it.
-pub fn authorize(role: Role, name: &str, path: &str) -> Result<(), ApiError> {
+pub fn authorize(caller: &Caller, path: &str) -> Result<(), ApiError> {
     let service = service_and_method(path).map_or("", |(service, _)| service);
     let allowed = TABLE.iter().find(|(known, _)| *known == service).map_or(&[][..], |(_, roles)| roles);
-    if allowed.contains(&role) {
+    if allowed.contains(&caller.role) {
         return Ok(());
     }
-    let who = allowed.iter().map(|role| role.word()).collect::<Vec<_>>().join(" or ");
-    let who = if who.is_empty() { "nobody: there is no such service".to_owned() } else { who };
+    let who = match allowed {
+        [] => "there is no such service".to_owned(),
+        roles => {
+            let words: Vec<_> = roles.iter().map(|role| role.as_str()).collect();
+            format!("it is for the role {}", words.join(" or "))
+        }
+    };
     Err(ApiError::Forbidden {
         reason: "WRONG_ROLE",
-        message: format!(
-            "the certificate of {} {name} may not call {path}; it is for the role {who}",
-            role.word()
-        ),
+        message: format!("the certificate of {} {} may not call {path}; {who}", caller.role, caller.name),
     })
 }
 
@@ -89,6 +59,10 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    fn caller(role: Role) -> Caller {
+        Caller { role, name: "n1".into() }
+    }
 
     #[test]
     fn each_role_reaches_its_own_services_only() {
@@ -105,14 +79,14 @@ mod tests {
         ];
         for (path, expected) in table {
             let allowed =
-                [Controller, Satellite, Administrator].map(|role| authorize(role, "x", path).is_ok());
+                [Controller, Satellite, Administrator].map(|role| authorize(&caller(role), path).is_ok());
             assert_eq!(allowed, expected, "{path}");
         }
     }
 
     #[test]
     fn a_refusal_names_caller_call_and_who_may() {
-        let error = authorize(Role::Satellite, "n1", "/hawser.v1.NodeService/CreateNode").unwrap_err();
+        let error = authorize(&caller(Role::Satellite), "/hawser.v1.NodeService/CreateNode").unwrap_err();
         assert_eq!(
             error.to_string(),
             "the certificate of satellite n1 may not call /hawser.v1.NodeService/CreateNode; \

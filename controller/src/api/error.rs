@@ -5,9 +5,15 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use hawser_proto::v1;
+use hawser_proto::{names::InvalidField, v1};
+use hawser_state::placement::Refusal;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::{
+    consensus::{ProposeError, ReadError},
+    leader::session::SessionError,
+};
 
 /// Domain of every `ErrorInfo` that Hawser sends.
 pub const ERROR_DOMAIN: &str = "hawser";
@@ -132,6 +138,50 @@ fn code_of(reason: v1::RejectionReason) -> Code {
         }
         Reason::NoCapacity | Reason::TableFull => Code::ResourceExhausted,
         Reason::Unspecified => Code::Internal,
+    }
+}
+
+impl From<InvalidField> for ApiError {
+    fn from(invalid: InvalidField) -> Self {
+        Self::Invalid { field: invalid.field, message: invalid.message }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let Refusal { reason, field, message, .. } = refusal;
+        Self::Rejected(v1::Rejected { reason: reason.into(), field, message })
+    }
+}
+
+impl From<ProposeError> for ApiError {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::TooLarge { size, limit } => Self::TooLarge { size, limit },
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl From<SessionError> for ApiError {
+    fn from(error: SessionError) -> Self {
+        let message = error.to_string();
+        match error {
+            SessionError::WrongNode { .. } => Self::Forbidden { reason: "WRONG_NODE", message },
+            SessionError::WrongCluster { .. } => Self::Forbidden { reason: "WRONG_CLUSTER", message },
+            SessionError::NotRegistered(_) => Self::rejected(v1::RejectionReason::NotFound, message),
+            SessionError::Ahead { .. } => Self::rejected(v1::RejectionReason::Precondition, message),
+            SessionError::NoHello | SessionError::Report(_) => Self::Protocol(message),
+            SessionError::Superseded | SessionError::ReignEnded | SessionError::Broken(_) => {
+                Self::Unavailable(message)
+            }
+        }
     }
 }
 

@@ -1,4 +1,15 @@
 //! The doors of a controller: gRPC services, who may use them, and how a call finds the leader.
 
 pub mod authorization;
+pub mod caller;
+pub mod context;
+pub mod door;
 pub mod error;
+pub mod grpc;
+pub mod metrics;
+pub mod pages;
+pub mod random;
+pub mod relay;
+pub mod server;
+pub mod transport;
+pub mod view;

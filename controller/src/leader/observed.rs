@@ -242,7 +242,13 @@ impl ObservedTable {
 
     /// Begins a session; whatever an older one of the node reported is forgotten.
     pub fn open(&self, node: &str, seen: NodeSeen) {
-        self.update(|picture| picture.insert(node, seen));
+        self.update(|picture| {
+            // Two sessions may open at once; the newer one stays.
+            if picture.node(node).is_none_or(|present| present.session < seen.session) {
+                picture.insert(node, seen);
+            }
+            true
+        });
     }
 
     /// Merges a report.
@@ -250,13 +256,20 @@ impl ObservedTable {
     /// # Errors
     /// Refused where the session is not the node's latest, or the report is out of sequence.
     pub fn report(&self, node: &str, session: u64, report: v1::Report) -> Result<(), ReportRefused> {
-        self.edit(node, session, |seen, now| seen.take_report(report, now))
+        // A sign of life says nothing new: whoever waits for changes is not woken.
+        let says_something = report.full
+            || !(report.pools.is_empty()
+                && report.replicas.is_empty()
+                && report.removed.is_empty()
+                && report.orders.is_empty()
+                && report.foreign.is_empty());
+        self.edit(node, session, says_something, |seen, now| seen.take_report(report, now))
             .unwrap_or(Err(ReportRefused::Superseded(session)))
     }
 
     /// Notes what the satellite answered to a document.
     pub fn answer(&self, node: &str, session: u64, answer: v1::DocumentAnswer) {
-        self.edit(node, session, |seen, _| {
+        self.edit(node, session, true, |seen, _| {
             if answer.refused.is_empty() {
                 seen.document =
                     DocumentStanding { accepted: (answer.lineage, answer.revision), ..Default::default() };
@@ -268,13 +281,14 @@ impl ObservedTable {
 
     /// Ends a session. What it reported stays for display, with its age.
     pub fn close(&self, node: &str, session: u64) {
-        self.edit(node, session, |seen, _| seen.online = false);
+        self.edit(node, session, true, |seen, _| seen.online = false);
     }
 
     fn edit<R>(
         &self,
         node: &str,
         session: u64,
+        tell: bool,
         change: impl FnOnce(&mut NodeSeen, Instant) -> R,
     ) -> Option<R> {
         let now = Instant::now();
@@ -285,13 +299,17 @@ impl ObservedTable {
                 seen.heard_at = now;
                 result = Some(change(seen, now));
             }
+            tell
         });
         result
     }
 
-    fn update(&self, change: impl FnOnce(&mut Observed)) {
-        change(&mut self.picture.lock().unwrap_or_else(PoisonError::into_inner));
-        self.changed.send_modify(|count| *count += 1);
+    /// Changes the picture and tells whoever waits, if the change says so.
+    fn update(&self, change: impl FnOnce(&mut Observed) -> bool) {
+        let tell = change(&mut self.picture.lock().unwrap_or_else(PoisonError::into_inner));
+        if tell {
+            self.changed.send_modify(|count| *count += 1);
+        }
     }
 }
 
@@ -374,6 +392,21 @@ mod tests {
 
         table.report("n1", 1, report(3, true, &[])).unwrap();
         assert_eq!(table.picture().replica("n1", "data", 8), Sight::Absent);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sign_of_life_wakes_nobody_but_is_noted() {
+        let table = ObservedTable::default();
+        table.open("n1", opened(1));
+        table.report("n1", 1, report(1, true, &[7])).unwrap();
+        let mut changes = table.changes();
+        changes.mark_unchanged();
+        tokio::time::advance(Duration::from_secs(1)).await;
+
+        table.report("n1", 1, report(2, false, &[])).unwrap();
+
+        assert!(!changes.has_changed().unwrap());
+        assert_eq!(table.picture().node("n1").unwrap().heard_at, Instant::now());
     }
 
     #[tokio::test(start_paused = true)]

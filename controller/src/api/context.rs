@@ -1,0 +1,137 @@
+//! What all services share: proposing a request once, reading a state, and the reign, where there is one.
+//!
+//! It must never answer a write from anything but a committed outcome.
+
+use std::{sync::Arc, time::SystemTime};
+
+use hawser_proto::v1::{self, command::Command, outcome};
+use hawser_state::State;
+use prost::Message;
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+use tonic::Request;
+
+use super::{caller::Caller, error::ApiError, pages::Pages, random::Random};
+use crate::{
+    consensus::Consensus,
+    leader::{Reign, Standing, observed::Observed},
+};
+
+/// Longest request key, in bytes. A UUID has 36.
+const LONGEST_REQUEST_KEY: usize = 128;
+
+/// What a service needs.
+#[derive(Clone)]
+pub struct Context {
+    /// The state and the way to change it.
+    pub consensus: Consensus,
+    /// Who leads.
+    pub standing: watch::Receiver<Standing>,
+    /// States that unfinished lists go on in.
+    pub pages: Arc<Pages>,
+    /// Secrets for new resources.
+    pub random: Random,
+}
+
+/// A read: the state, and what is observed where this member leads.
+pub struct Reading {
+    /// As of `revision`.
+    pub state: Arc<State>,
+    /// Revision of the state.
+    pub revision: u64,
+    /// `None` on a member that does not lead.
+    pub observed: Option<Observed>,
+}
+
+/// A write under its request key.
+pub struct Write {
+    context: Context,
+    key: v1::RequestKey,
+}
+
+impl Context {
+    /// A read as fresh as asked for.
+    ///
+    /// # Errors
+    /// Where a linearizable read cannot be had now.
+    pub async fn read(&self, consistency: v1::Consistency) -> Result<Reading, ApiError> {
+        if consistency != v1::Consistency::Stale {
+            self.consensus.read_barrier().await?;
+        }
+        let published = self.consensus.view().published();
+        let observed = self.standing.borrow().reign().map(|reign| reign.observed.picture());
+        Ok(Reading { state: published.state, revision: published.revision, observed })
+    }
+
+    /// The reign of this member.
+    ///
+    /// # Errors
+    /// Where it does not lead (any more).
+    pub fn reign(&self) -> Result<Arc<Reign>, ApiError> {
+        self.standing
+            .borrow()
+            .reign()
+            .cloned()
+            .ok_or_else(|| ApiError::Unavailable("this controller no longer leads; try again".into()))
+    }
+
+    /// Begins a write: who asks for what, under which key.
+    ///
+    /// # Errors
+    /// A request without a key.
+    pub fn write<T: Message>(&self, request: &Request<T>, key: &str) -> Result<Write, ApiError> {
+        let caller = Caller::of(request)?;
+        let printable = key.bytes().all(|byte| byte.is_ascii_graphic());
+        if key.is_empty() || key.len() > LONGEST_REQUEST_KEY || !printable {
+            return Err(ApiError::invalid(
+                "request_key",
+                format!(
+                    "a request key has 1 to {LONGEST_REQUEST_KEY} printable ASCII characters without spaces; use a new \
+                     UUID for each request and the same one when you repeat it"
+                ),
+            ));
+        }
+        let request_sha256 = Sha256::digest(request.get_ref().encode_to_vec()).to_vec();
+        let key = v1::RequestKey { caller: caller.id(), key: key.to_owned(), request_sha256 };
+        Ok(Write { context: self.clone(), key })
+    }
+}
+
+impl Write {
+    /// The answer that this very request has already got, if it was made before.
+    ///
+    /// # Errors
+    /// The committed refusal, or that the key was used for another request.
+    pub fn answered(&self) -> Result<Option<v1::Applied>, ApiError> {
+        let state = self.context.consensus.view().state();
+        state.answer_to(&self.key).map(applied).transpose()
+    }
+
+    /// Proposes the command and waits for what it comes to.
+    ///
+    /// # Errors
+    /// The committed refusal, `Stale`, or that nothing can be committed now.
+    pub async fn propose(&self, command: Command) -> Result<v1::Applied, ApiError> {
+        let command = v1::Command {
+            at_unix_ms: crate::leader::loops::unix_ms(SystemTime::now()),
+            request: Some(self.key.clone()),
+            command: Some(command),
+        };
+        applied(self.context.consensus.propose(command).await?.outcome)
+    }
+}
+
+fn applied(outcome: v1::Outcome) -> Result<v1::Applied, ApiError> {
+    match outcome.outcome {
+        Some(outcome::Outcome::Applied(applied)) => Ok(applied),
+        Some(outcome::Outcome::Rejected(rejected)) => Err(ApiError::Rejected(rejected)),
+        Some(outcome::Outcome::Stale(stale)) => Err(ApiError::Stale(stale.message)),
+        None => Err(ApiError::Internal("the command came to an outcome of a later release".into())),
+    }
+}
+
+/// What a write answers.
+#[must_use]
+pub fn result(applied: &v1::Applied) -> Option<v1::WriteResult> {
+    Some(v1::WriteResult { revision: applied.revision, operation: applied.operation })
+}

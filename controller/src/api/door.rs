@@ -1,0 +1,173 @@
+//! What every call passes before a service sees it: who calls, whether that one may, and where it is answered.
+//!
+//! It must never decide by anything but the certificate, the path and who leads.
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use hawser_process::tls::PeerIdentity;
+use hawser_proto::v1;
+use http::{Request, Response};
+use tokio::sync::watch;
+use tonic::{Status, body::Body};
+use tower::{Layer, Service};
+
+use super::{
+    authorization::authorize,
+    caller::{Arrival, arrival},
+    error::ApiError,
+    relay::{Place, Relay, may_be_stale, place_of},
+};
+use crate::leader::Standing;
+
+/// How long a call waits for an election to end before it is refused.
+const LEADER_WAIT: Duration = Duration::from_millis(1_500);
+
+/// What the door knows.
+pub struct DoorContext {
+    /// Certificates must name it.
+    pub cluster_id: String,
+    /// Of this member, for messages.
+    pub member: String,
+    /// Who leads.
+    pub standing: watch::Receiver<Standing>,
+    /// The way to the leader.
+    pub relay: Relay,
+    /// All members' names and addresses, for the message when there is no leader.
+    pub members: Box<dyn Fn() -> Vec<v1::Member> + Send + Sync>,
+}
+
+/// Puts the door before the services.
+#[derive(Clone)]
+pub struct DoorLayer(pub Arc<DoorContext>);
+
+impl<S> Layer<S> for DoorLayer {
+    type Service = Door<S>;
+
+    fn layer(&self, services: S) -> Self::Service {
+        Door { services, context: self.0.clone() }
+    }
+}
+
+/// The door with the services behind it.
+#[derive(Clone)]
+pub struct Door<S> {
+    services: S,
+    context: Arc<DoorContext>,
+}
+
+impl<S> Service<Request<Body>> for Door<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.services.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // The clone that was polled ready must be the one that is called.
+        let clone = self.services.clone();
+        let mut services = std::mem::replace(&mut self.services, clone);
+        let context = self.context.clone();
+        Box::pin(async move {
+            match admit(&context, request).await {
+                Ok(Admitted::Here(request)) => services.call(request).await,
+                Ok(Admitted::Answered(response)) => Ok(response),
+                Err(error) => Ok(Status::from(error).into_http()),
+            }
+        })
+    }
+}
+
+enum Admitted {
+    Here(Request<Body>),
+    Answered(Response<Body>),
+}
+
+async fn admit(context: &DoorContext, mut request: Request<Body>) -> Result<Admitted, ApiError> {
+    let peer =
+        PeerIdentity::from_http(&request).map_err(|error| ApiError::Unauthenticated(error.to_string()))?;
+    let arrival = arrival(peer, &context.cluster_id, request.headers())?;
+    authorize(&arrival.caller, request.uri().path())?;
+    request.extensions_mut().insert(arrival.caller.clone());
+
+    match place_of(request.uri().path()) {
+        Place::Here => return Ok(Admitted::Here(request)),
+        Place::Leader => {}
+        Place::LeaderUnlessStale => {
+            let (stale, whole) = may_be_stale(request).await?;
+            request = whole;
+            if stale {
+                return Ok(Admitted::Here(request));
+            }
+        }
+    }
+    let leader = match leader(context).await? {
+        None => return Ok(Admitted::Here(request)),
+        Some(leader) => leader,
+    };
+    relay(context, arrival, leader, request).await.map(Admitted::Answered)
+}
+
+/// The member that leads; `None` where it is this one.
+async fn leader(context: &DoorContext) -> Result<Option<v1::Member>, ApiError> {
+    let mut standing = context.standing.clone();
+    let found = tokio::time::timeout(
+        LEADER_WAIT,
+        standing.wait_for(|standing| !matches!(standing, Standing::Leaderless)),
+    )
+    .await;
+    match found {
+        Ok(Ok(standing)) => Ok(match &*standing {
+            Standing::Following(leader) => Some(leader.clone()),
+            Standing::Leading(_) | Standing::Leaderless => None,
+        }),
+        Ok(Err(_)) => Err(ApiError::Unavailable(format!("controller {} is stopping", context.member))),
+        Err(_) => Err(ApiError::Unavailable(no_leader(&context.member, &(context.members)()))),
+    }
+}
+
+async fn relay(
+    context: &DoorContext,
+    arrival: Arrival,
+    leader: v1::Member,
+    request: Request<Body>,
+) -> Result<Response<Body>, ApiError> {
+    if arrival.relayed {
+        return Err(ApiError::Unavailable(format!(
+            "controller {} was asked as the leader, but {} leads now",
+            context.member, leader.name
+        )));
+    }
+    // An answer that will never come must not be waited for once the leader is another.
+    let mut standing = context.standing.clone();
+    let moved = standing
+        .wait_for(|standing| !matches!(standing, Standing::Following(now) if now.raft_id == leader.raft_id));
+    tokio::select! {
+        response = context.relay.forward(&leader, &arrival.caller, request) => response,
+        _ = moved => Err(ApiError::Unavailable(format!(
+            "the leader changed while {} was asked; it may have been done: try again with the same key",
+            leader.name
+        ))),
+    }
+}
+
+/// Why nothing can be decided now, naming every member.
+fn no_leader(asked: &str, members: &[v1::Member]) -> String {
+    let names: Vec<_> =
+        members.iter().map(|member| format!("{} ({})", member.name, member.address)).collect();
+    format!(
+        "controller {asked} knows no leader: fewer than a majority of the members reach each other. Members: {}",
+        names.join(", ")
+    )
+}

@@ -1,0 +1,203 @@
+//! Attachments: who may open a resource where.
+//!
+//! Whether a request is a grant or a take-over is decided by `leader::take_over` on what is known; this waits a
+//! moment for more where that is not enough, and then refuses with the reason.
+
+use std::{sync::Arc, time::Duration};
+
+use hawser_proto::{
+    names,
+    v1::{self, attachment_service_server::AttachmentService, command::Command},
+};
+use tokio::time::{Instant, sleep_until};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    api::{
+        context::{Context, Write, result},
+        error::ApiError,
+        pages::pair_key,
+        view,
+    },
+    leader::{
+        Reign, conditions,
+        take_over::{self, Decision, Moments},
+    },
+};
+
+/// How long a request waits for what decides it: longer than DRBD and the sessions need to notice a power cut.
+const PATIENCE: Duration = Duration::from_secs(6);
+/// A decision depends on time as well as on reports.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// `AttachmentService`.
+pub struct Attachments(pub Context);
+
+#[tonic::async_trait]
+impl AttachmentService for Attachments {
+    async fn create_attachment(
+        &self,
+        request: Request<v1::CreateAttachmentRequest>,
+    ) -> Result<Response<v1::CreateAttachmentResponse>, Status> {
+        let write = self.0.write(&request, &request.get_ref().request_key)?;
+        let request = checked(request.into_inner())?;
+        let (applied, taken_over_from) = match write.answered()? {
+            Some(applied) => (applied, String::new()),
+            None => self.create(&write, &request).await?,
+        };
+        let state = self.0.consensus.view().state();
+        let device_paths = state.resource(&request.resource).map(view::device_paths).unwrap_or_default();
+        Ok(Response::new(v1::CreateAttachmentResponse {
+            result: result(&applied),
+            device_paths,
+            taken_over_from,
+        }))
+    }
+
+    async fn delete_attachment(
+        &self,
+        request: Request<v1::DeleteAttachmentRequest>,
+    ) -> Result<Response<v1::DeleteAttachmentResponse>, Status> {
+        let write = self.0.write(&request, &request.get_ref().request_key)?;
+        let v1::DeleteAttachmentRequest { resource, node, .. } = request.into_inner();
+        names::resource_name("resource", &resource).map_err(ApiError::from)?;
+        names::node_name("node", &node).map_err(ApiError::from)?;
+        let applied =
+            write.propose(Command::DeleteAttachment(v1::DeleteAttachment { resource, node })).await?;
+        Ok(Response::new(v1::DeleteAttachmentResponse { result: result(&applied) }))
+    }
+
+    async fn list_attachments(
+        &self,
+        request: Request<v1::ListAttachmentsRequest>,
+    ) -> Result<Response<v1::ListAttachmentsResponse>, Status> {
+        let request = request.into_inner();
+        let page = self.0.page(request.consistency(), request.page.clone()).await?;
+        let reading = &page.reading;
+        let all = reading.state.attachments().filter(|attachment| {
+            (request.resource.is_empty() || attachment.resource == request.resource)
+                && (request.node.is_empty() || attachment.node == request.node)
+        });
+        let keyed = all.map(|attachment| (pair_key(&attachment.resource, &attachment.node), attachment));
+        let (attachments, next_page_token) = self.0.take(&page, keyed);
+        let attachments = attachments
+            .into_iter()
+            .map(|attachment| v1::AttachmentView {
+                desired: Some(attachment.clone()),
+                device_paths: reading
+                    .state
+                    .resource(&attachment.resource)
+                    .map(view::device_paths)
+                    .unwrap_or_default(),
+                conditions: conditions::of_attachment(&reading.state, reading.observed.as_ref(), attachment),
+            })
+            .collect();
+        Ok(Response::new(v1::ListAttachmentsResponse {
+            attachments,
+            revision: reading.revision,
+            next_page_token,
+        }))
+    }
+}
+
+impl Attachments {
+    /// Returns what was applied, and from whom the resource was taken over.
+    async fn create(
+        &self,
+        write: &Write,
+        request: &v1::CreateAttachmentRequest,
+    ) -> Result<(v1::Applied, String), ApiError> {
+        let reign = self.0.reign()?;
+        let asked = Instant::now();
+        loop {
+            let decision = self.decide(&reign, request, asked).await?;
+            let (command, from) = match decision {
+                Some((from, resource_incarnation, from_generation)) => {
+                    let take_over = v1::TakeOver {
+                        resource: request.resource.clone(),
+                        resource_incarnation,
+                        node: request.node.clone(),
+                        from_generation,
+                        mode: request.mode,
+                    };
+                    (Command::TakeOver(take_over), from)
+                }
+                None => {
+                    let create = v1::CreateAttachment {
+                        resource: request.resource.clone(),
+                        node: request.node.clone(),
+                        mode: request.mode,
+                    };
+                    (Command::CreateAttachment(create), String::new())
+                }
+            };
+            match write.propose(command).await {
+                Err(ApiError::Stale(_)) if asked.elapsed() < PATIENCE => {}
+                other => return other.map(|applied| (applied, from)),
+            }
+        }
+    }
+
+    /// `None` for a plain grant; for a take-over the holder, the resource's incarnation and the generation.
+    async fn decide(
+        &self,
+        reign: &Arc<Reign>,
+        request: &v1::CreateAttachmentRequest,
+        asked: Instant,
+    ) -> Result<Option<(String, u64, u64)>, ApiError> {
+        let view = self.0.consensus.view();
+        let mut revisions = view.revisions();
+        let mut observations = reign.observed.changes();
+        loop {
+            revisions.mark_unchanged();
+            observations.mark_unchanged();
+            let now = Instant::now();
+            let state = view.state();
+            // The state refuses what is not there, in its words.
+            let Some(resource) = state.resource(&request.resource) else { return Ok(None) };
+            let moments = Moments { began: reign.began, asked, now };
+            let reason = match take_over::decide(
+                &state,
+                &reign.observed.picture(),
+                resource,
+                &request.node,
+                moments,
+            ) {
+                Decision::Grant => return Ok(None),
+                Decision::TakeOver { from, generation } => {
+                    return Ok(Some((from, resource.incarnation, generation)));
+                }
+                Decision::Refused(reason) => return Err(refused(reason)),
+                Decision::Undecided(reason) => reason,
+            };
+            if now >= asked + PATIENCE {
+                return Err(refused(reason));
+            }
+            tokio::select! {
+                () = reign.ended.cancelled() => {
+                    return Err(ApiError::Unavailable("the leader changed; try again with the same key".into()));
+                }
+                _ = revisions.changed() => {}
+                _ = observations.changed() => {}
+                () = sleep_until(now + LOOK_INTERVAL) => {}
+            }
+        }
+    }
+}
+
+fn refused(reason: String) -> ApiError {
+    ApiError::rejected(v1::RejectionReason::Precondition, reason)
+}
+
+fn checked(mut request: v1::CreateAttachmentRequest) -> Result<v1::CreateAttachmentRequest, ApiError> {
+    names::resource_name("resource", &request.resource)?;
+    names::node_name("node", &request.node)?;
+    match v1::AttachmentMode::try_from(request.mode) {
+        Ok(v1::AttachmentMode::ReadWrite) => Ok(request),
+        Ok(v1::AttachmentMode::Unspecified) => {
+            request.mode = v1::AttachmentMode::ReadWrite.into();
+            Ok(request)
+        }
+        Err(_) => Err(ApiError::invalid("mode", format!("{} is not a known mode", request.mode))),
+    }
+}

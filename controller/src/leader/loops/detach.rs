@@ -1,0 +1,84 @@
+//! An attachment is gone once its node was seen Secondary without a gate, under a document that takes it away.
+//!
+//! A node whose role nobody can tell has let go of nothing.
+
+use hawser_proto::v1::{self, command::Command};
+use hawser_state::State;
+
+use super::evidence::{is_replicated, seen_under};
+use crate::leader::observed::Observed;
+
+/// `ConfirmDetached` for each attachment that its node has let go of.
+#[must_use]
+pub fn decide(state: &State, observed: &Observed) -> Vec<Command> {
+    use v1::AttachmentLifecycle::{Detaching, Revoked};
+    state
+        .attachments()
+        .filter(|attachment| matches!(attachment.lifecycle(), Detaching | Revoked))
+        .filter_map(|attachment| {
+            let revision = let_go_under(state, observed, attachment)?;
+            Some(Command::ConfirmDetached(v1::ConfirmDetached {
+                resource: attachment.resource.clone(),
+                node: attachment.node.clone(),
+                attachment_incarnation: attachment.incarnation,
+                revision,
+            }))
+        })
+        .collect()
+}
+
+fn let_go_under(state: &State, observed: &Observed, attachment: &v1::Attachment) -> Option<u64> {
+    let resource = state.resource(&attachment.resource)?;
+    let replica = resource.replicas.iter().find(|replica| replica.node == attachment.node)?;
+    let report = seen_under(observed, &resource.name, replica, attachment.revision)?;
+    let cannot_write = !is_replicated(resource) || report.role() == v1::DrbdRole::Secondary;
+    (cannot_write && !report.gate_open).then_some(report.revision)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::leader::loops::table::World;
+
+    fn detaching() -> World {
+        let mut world = World::attaching();
+        world.attachments[0].lifecycle = v1::AttachmentLifecycle::Detaching.into();
+        world.attachments[0].revision = 50;
+        let report = world.report("n1");
+        report.revision = 51;
+        report.role = v1::DrbdRole::Secondary.into();
+        report.gate_open = false;
+        world
+    }
+
+    #[test]
+    fn detached_means_secondary_without_a_gate_under_the_order() {
+        let expected = [Command::ConfirmDetached(v1::ConfirmDetached {
+            resource: "data".into(),
+            node: "n1".into(),
+            attachment_incarnation: 40,
+            revision: 51,
+        })];
+        let mut world = detaching();
+        assert_eq!(decide(&world.state(), &world.observed()), expected);
+        world.attachments[0].lifecycle = v1::AttachmentLifecycle::Revoked.into();
+        assert_eq!(decide(&world.state(), &world.observed()), expected, "revoked");
+
+        type Change = fn(&mut World);
+        let table: [(&str, Change); 6] = [
+            ("the gate is open", |world| world.report("n1").gate_open = true),
+            ("it is Primary", |world| world.report("n1").role = v1::DrbdRole::Primary.into()),
+            ("its role is unknown", |world| world.report("n1").role = v1::DrbdRole::Unknown.into()),
+            ("it was seen before the order", |world| world.report("n1").revision = 49),
+            ("the session has ended", |world| world.go_offline("n1")),
+            ("it is to stay", |world| {
+                world.attachments[0].lifecycle = v1::AttachmentLifecycle::Attached.into();
+            }),
+        ];
+        for (what, change) in table {
+            let mut world = detaching();
+            change(&mut world);
+            assert_eq!(decide(&world.state(), &world.observed()), [], "{what}");
+        }
+    }
+}

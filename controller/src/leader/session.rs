@@ -1,0 +1,255 @@
+//! One satellite's session: the checks of its hello, then documents and heartbeats down, facts up.
+//!
+//! It must never send an order of a reign that has ended, and never trust a satellite about a node that is not
+//! in its certificate.
+
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use hawser_proto::v1::{self, controller_message, satellite_message};
+use prost::Message;
+use sha2::{Digest, Sha256};
+use tokio::time::{Duration, Instant, timeout};
+
+use super::{
+    Reign,
+    observed::{DocumentStanding, NodeSeen, ReportRefused},
+    sessions::{Outbound, Session},
+};
+use crate::view::View;
+
+/// A satellite that dials without saying who it is, is cut off after this time.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a session was refused or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The first message was something else, or none came.
+    #[error("a session begins with a hello, and exactly one")]
+    NoHello,
+    /// The certificate is another node's.
+    #[error(
+        "the certificate belongs to the satellite of node {certificate}, but it speaks for node {node}; a satellite \
+         speaks for its own node only: correct `node` in its satellite.toml or give it the certificate of {node}"
+    )]
+    WrongNode {
+        /// Name in the certificate.
+        certificate: String,
+        /// Name in the hello.
+        node: String,
+    },
+    /// Its ledger is another cluster's.
+    #[error("node {node} belongs to cluster {theirs}, but this is cluster {ours}")]
+    WrongCluster {
+        /// The node.
+        node: String,
+        /// In the hello.
+        theirs: String,
+        /// Of this cluster.
+        ours: String,
+    },
+    /// Nobody created the node.
+    #[error("node {0} is not registered; run `hawser node create {0} --address IP`")]
+    NotRegistered(String),
+    /// It has obeyed orders that this cluster does not know of.
+    #[error(
+        "node {node} has obeyed orders of lineage {}, revision {}, but this cluster is at lineage {}, revision {}: \
+         its controllers may have lost what they acknowledged; nothing is sent to it",
+        theirs.0, theirs.1, ours.0, ours.1
+    )]
+    Ahead {
+        /// The node.
+        node: String,
+        /// Lineage and revision of its ledger.
+        theirs: (u64, u64),
+        /// Lineage and document revision here.
+        ours: (u64, u64),
+    },
+    /// A report that cannot be taken.
+    #[error(transparent)]
+    Report(#[from] ReportRefused),
+    /// A newer session of the node opened.
+    #[error("a newer session of the node is open; this one ends")]
+    Superseded,
+    /// This member no longer leads.
+    #[error("this controller no longer leads; dial again")]
+    ReignEnded,
+    /// The stream broke.
+    #[error("the stream ended: {0}")]
+    Broken(String),
+}
+
+/// What arrives from a satellite.
+pub trait Inbound:
+    Stream<Item = Result<v1::SatelliteMessage, tonic::Status>> + Send + Unpin + 'static
+{
+}
+impl<S> Inbound for S where
+    S: Stream<Item = Result<v1::SatelliteMessage, tonic::Status>> + Send + Unpin + 'static
+{
+}
+
+/// Checks the hello and opens the session. The future that is returned runs it until it ends; nothing of it
+/// happens unless it is polled.
+///
+/// # Errors
+/// Why the satellite is refused.
+pub async fn open<S: Inbound>(
+    reign: Arc<Reign>,
+    view: View,
+    certificate: String,
+    mut inbound: S,
+) -> Result<(Outbound, impl Future<Output = SessionError> + Send + use<S>), SessionError> {
+    let hello = match timeout(HELLO_TIMEOUT, inbound.next()).await {
+        Ok(Some(Ok(v1::SatelliteMessage { message: Some(satellite_message::Message::Hello(hello)) }))) => {
+            hello
+        }
+        Ok(Some(Err(status))) => return Err(SessionError::Broken(status.message().to_owned())),
+        _ => return Err(SessionError::NoHello),
+    };
+    let document = check(&view, &certificate, &hello)?;
+
+    let (session, outbound) = reign.sessions.open(&hello.node);
+    let sent = (hello.lineage, hello.revision);
+    tracing::info!(node = hello.node, session = session.id, "a satellite has connected");
+    reign.observed.open(
+        &hello.node,
+        NodeSeen::opened(session.id, hello.observed.unwrap_or_default(), document, Instant::now()),
+    );
+    let running = async move {
+        let end = Running { reign: reign.clone(), view, session: session.clone(), inbound, sent }.run().await;
+        reign.observed.close(&session.node, session.id);
+        reign.sessions.close(&session);
+        tracing::info!(node = session.node, session = session.id, reason = %end, "a satellite's session has ended");
+        end
+    };
+    Ok((outbound, running))
+}
+
+/// Who it is and what it has obeyed, against the state.
+fn check(view: &View, certificate: &str, hello: &v1::Hello) -> Result<DocumentStanding, SessionError> {
+    let state = view.state();
+    if hello.node != certificate {
+        return Err(SessionError::WrongNode {
+            certificate: certificate.to_owned(),
+            node: hello.node.clone(),
+        });
+    }
+    let cluster = state.cluster();
+    if hello.cluster_id != cluster.cluster_id {
+        return Err(SessionError::WrongCluster {
+            node: hello.node.clone(),
+            theirs: hello.cluster_id.clone(),
+            ours: cluster.cluster_id.clone(),
+        });
+    }
+    let node = state.node(&hello.node).ok_or_else(|| SessionError::NotRegistered(hello.node.clone()))?;
+    let theirs = (hello.lineage, hello.revision);
+    let ours = (cluster.lineage, node.document_revision);
+    if theirs > ours {
+        return Err(SessionError::Ahead { node: hello.node.clone(), theirs, ours });
+    }
+    let differs = theirs == ours
+        && state.document(&hello.node).is_some_and(|document| {
+            Sha256::digest(document.encode_to_vec())[..] != hello.document_sha256[..]
+        });
+    if differs {
+        tracing::error!(
+            node = hello.node,
+            revision = hello.revision,
+            "ALARM: the satellite holds other orders than this controller renders for the same revision"
+        );
+    }
+    Ok(DocumentStanding { accepted: theirs, refused: String::new(), differs })
+}
+
+struct Running<S> {
+    reign: Arc<Reign>,
+    view: View,
+    session: Arc<Session>,
+    inbound: S,
+    /// Lineage and revision of the newest document that the satellite has or was sent.
+    sent: (u64, u64),
+}
+
+impl<S: Inbound> Running<S> {
+    async fn run(mut self) -> SessionError {
+        let reign = self.reign.clone();
+        let session = self.session.clone();
+        tokio::select! {
+            biased;
+            () = reign.ended.cancelled() => SessionError::ReignEnded,
+            () = session.superseded.cancelled() => SessionError::Superseded,
+            () = session.gone() => SessionError::Broken("the satellite has gone".into()),
+            end = self.converse() => end,
+        }
+    }
+
+    async fn converse(&mut self) -> SessionError {
+        let welcome = v1::Welcome { term: self.reign.term, session: self.session.id };
+        if !self.session.send(controller_message::Message::Welcome(welcome)).await {
+            return SessionError::Broken("the satellite has gone".into());
+        }
+        let mut pulse = self.reign.pulse();
+        let mut revisions = self.view.revisions();
+        loop {
+            revisions.mark_unchanged();
+            if let Err(end) = self.send_document_if_newer().await {
+                return end;
+            }
+            let heartbeat = tokio::select! {
+                message = self.inbound.next() => match self.take(message) {
+                    Ok(()) => false,
+                    Err(end) => return end,
+                },
+                // The senders live in the reign and the view, which this holds.
+                _ = pulse.changed() => true,
+                _ = revisions.changed() => false,
+            };
+            if heartbeat {
+                let heartbeat = v1::Heartbeat { term: self.reign.term };
+                self.session.send(controller_message::Message::Heartbeat(heartbeat)).await;
+            }
+        }
+    }
+
+    async fn send_document_if_newer(&mut self) -> Result<(), SessionError> {
+        let node = &self.session.node;
+        let state = self.view.state();
+        let revision =
+            state.node(node).ok_or_else(|| SessionError::NotRegistered(node.clone()))?.document_revision;
+        let newest = (state.cluster().lineage, revision);
+        if newest <= self.sent {
+            return Ok(());
+        }
+        if let Some(document) = state.document(node) {
+            self.session.send(controller_message::Message::Document(document.encode_to_vec())).await;
+            self.sent = newest;
+        }
+        Ok(())
+    }
+
+    fn take(&self, message: Option<Result<v1::SatelliteMessage, tonic::Status>>) -> Result<(), SessionError> {
+        use satellite_message::Message;
+        let message = match message {
+            None => return Err(SessionError::Broken("the satellite hung up".into())),
+            Some(Err(status)) => return Err(SessionError::Broken(status.message().to_owned())),
+            Some(Ok(message)) => message.message,
+        };
+        let Session { id, node, .. } = &*self.session;
+        match message {
+            Some(Message::Report(report)) => self.reign.observed.report(node, *id, report)?,
+            Some(Message::Answer(answer)) => {
+                if !answer.refused.is_empty() {
+                    tracing::error!(%node, revision = answer.revision, reason = answer.refused, "a satellite refused its orders");
+                }
+                self.reign.observed.answer(node, *id, answer);
+            }
+            Some(Message::PoolProbed(probed)) => self.session.answered(probed),
+            Some(Message::Hello(_)) => return Err(SessionError::NoHello),
+            // A newer satellite may say more than this controller understands.
+            None => {}
+        }
+        Ok(())
+    }
+}
