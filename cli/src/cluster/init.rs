@@ -35,7 +35,7 @@ pub(crate) struct Init {
     /// Name of the cluster
     name: String,
     /// Name of a controller and host:port under which all others reach it; may be repeated
-    #[arg(long = "controller", required = true, value_name = "NAME=HOST:PORT")]
+    #[arg(long = "controller", id = "controller", required = true, value_name = "NAME=HOST:PORT")]
     controllers: Vec<String>,
     /// Directory to make
     #[arg(long, value_name = "DIR")]

@@ -7,8 +7,10 @@ use serde::Serialize;
 
 const STYLE: TableStyle =
     TableStyle::new().header_lines(ContentLineStyle::none()).content_lines(ContentLineStyle::none());
-/// Narrower than this, words are torn apart.
-const NARROWEST_COLUMN: u16 = 6;
+/// Spaces between two columns.
+const GAP: u16 = 2;
+/// Where a terminal is too narrow for all words, longer ones are torn before columns get narrower than this.
+const NARROWEST_COLUMN: u16 = 4;
 
 /// What can be a row of a table and an item of a JSON list.
 pub(crate) trait Row: Serialize {
@@ -26,6 +28,7 @@ pub(crate) fn table<R: Row>(rows: &[R], width: Option<u16>, now: Timestamp) -> S
 
 /// Any cells below their headers; an empty cell is shown as `-`.
 pub(crate) fn columns(headers: &[&str], rows: Vec<Vec<String>>, width: Option<u16>) -> String {
+    let least = width.map(|width| least_widths(headers, &rows, width));
     let mut table = Table::new();
     table.load_style(STYLE);
     table.set_header(headers);
@@ -33,15 +36,40 @@ pub(crate) fn columns(headers: &[&str], rows: Vec<Vec<String>>, width: Option<u1
         table.add_row(row.into_iter().map(|cell| if cell.is_empty() { "-".to_owned() } else { cell }));
     }
     for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+        column.set_padding((0, GAP));
     }
-    if let Some(width) = width {
+    if let (Some(width), Some(least)) = (width, least) {
         table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
-        for column in table.column_iter_mut() {
-            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(NARROWEST_COLUMN)));
+        for (column, least) in table.column_iter_mut().zip(least) {
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least + GAP)));
         }
     }
     table.trim_fmt()
+}
+
+/// How narrow each column may get without tearing a word; where that does not fit into `width`, the columns
+/// with the longest words give way first.
+fn least_widths(headers: &[&str], rows: &[Vec<String>], width: u16) -> Vec<u16> {
+    let longest_word = |text: &str| {
+        let word = text.split_whitespace().map(|word| word.chars().count()).max().unwrap_or_default();
+        u16::try_from(word).unwrap_or(u16::MAX)
+    };
+    let mut least: Vec<u16> = headers.iter().map(|header| longest_word(header)).collect();
+    for row in rows {
+        for (least, cell) in least.iter_mut().zip(row) {
+            *least = longest_word(cell).max(*least);
+        }
+    }
+    let sum =
+        |least: &[u16]| least.iter().fold(0_u16, |sum, one| sum.saturating_add(*one).saturating_add(GAP));
+    while sum(&least) > width {
+        let widest = least.iter().copied().max().unwrap_or_default();
+        if widest <= NARROWEST_COLUMN {
+            break;
+        }
+        least.iter_mut().filter(|one| **one == widest).for_each(|one| *one -= 1);
+    }
+    least
 }
 
 /// Names and values, one pair a line, the values aligned; pairs without a value are left out.
@@ -78,6 +106,24 @@ mod tests {
         assert!(text.lines().count() > 3, "{text}");
         for word in ["data", "connected", "power"] {
             assert!(text.contains(word), "{text}");
+        }
+    }
+
+    #[test]
+    fn words_are_torn_only_where_they_do_not_fit() {
+        let cells =
+            || vec![vec!["create storage".to_owned(), "hawser-data.21-0".to_owned(), "n1 n2 n3".to_owned()]];
+        let headers = ["PHASE", "BACKING", "NODES"];
+
+        let fits = columns(&headers, cells(), Some(34));
+        let torn = columns(&headers, cells(), Some(26));
+
+        for word in ["create", "storage", "hawser-data.21-0", "NODES"] {
+            assert!(fits.contains(word), "{fits}");
+        }
+        assert!(!torn.contains("hawser-data.21-0") && torn.contains("storage"), "{torn}");
+        for (text, width) in [(fits, 34), (torn, 26)] {
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{text}");
         }
     }
 

@@ -56,7 +56,7 @@ impl Row for Attachment {
         vec![
             self.desired.resource.clone(),
             self.desired.node.clone(),
-            self.desired.mode.clone(),
+            self.desired.mode.replace('_', "-"),
             self.desired.lifecycle.clone(),
             self.desired.generation.to_string(),
             self.device_paths.join(" "),

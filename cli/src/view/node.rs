@@ -114,7 +114,7 @@ impl Node {
             ("state", self.state().to_owned()),
             ("addresses", self.addresses()),
             ("uname", self.desired.uname.clone().unwrap_or_default()),
-            ("observed", seen),
+            ("seen", seen),
             ("satellite", observed(|it| it.satellite_version.clone())),
             ("kernel", observed(|it| it.kernel_version.clone())),
             ("drbd", self.drbd()),
@@ -128,7 +128,7 @@ impl Node {
 
 impl Row for Node {
     const COLUMNS: &'static [&'static str] =
-        &["NAME", "STATE", "ADDRESSES", "DRBD", "SATELLITE", "OBSERVED", "WHY"];
+        &["NAME", "STATE", "ADDRESSES", "DRBD", "SATELLITE", "SEEN", "WHY"];
 
     fn cells(&self, _now: Timestamp) -> Vec<String> {
         vec![

@@ -145,7 +145,7 @@ impl Row for Operation {
         let running = self.ended_at.is_none();
         vec![
             self.id.to_string(),
-            self.kind.clone(),
+            self.kind.replace('_', " "),
             self.resource.clone().unwrap_or_default(),
             self.node.clone().unwrap_or_default(),
             self.state.clone(),

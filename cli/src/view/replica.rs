@@ -210,9 +210,9 @@ impl ReplicaObserved {
                 .iter()
                 .filter(|volume| volume.done_permyriad > 0)
                 .map(|volume| format!(" {} {}%", volume.replication, volume.done_permyriad / 100));
-            format!("{}:{}{}", peer.node, peer.connection, resync.collect::<String>())
+            format!("{} {}{}", peer.node, peer.connection, resync.collect::<String>())
         };
-        self.peers.iter().map(shown).collect::<Vec<_>>().join(" ")
+        self.peers.iter().map(shown).collect::<Vec<_>>().join(", ")
     }
 
     fn io(&self) -> String {
@@ -227,7 +227,7 @@ impl ReplicaObserved {
 impl Replica {
     /// Headers of what a replica shows of itself.
     pub(crate) const COLUMNS: &'static [&'static str] =
-        &["NODE", "KIND", "POOL", "STATE", "ROLE", "DISK", "PEERS", "IO", "OBSERVED"];
+        &["NODE", "STATE", "ROLE", "DISK", "PEERS", "IO", "SEEN", "KIND", "POOL"];
 
     /// Cells below these headers.
     pub(crate) fn cells(&self) -> Vec<String> {
@@ -245,14 +245,14 @@ impl Replica {
         let role = |it: &ReplicaObserved| word::in_drbd_spelling(&it.role);
         vec![
             desired.node.clone(),
-            desired.kind.clone(),
-            desired.pool.clone().unwrap_or_default(),
             desired.lifecycle.clone(),
             observed.map(role).unwrap_or_default(),
             observed.map(ReplicaObserved::disks).unwrap_or_default(),
             observed.map(ReplicaObserved::connections).unwrap_or_default(),
             observed.map(ReplicaObserved::io).unwrap_or_default(),
             seen,
+            desired.kind.clone(),
+            desired.pool.clone().unwrap_or_default(),
         ]
     }
 
@@ -296,11 +296,12 @@ impl Replica {
 
 impl Row for NamedReplica {
     const COLUMNS: &'static [&'static str] =
-        &["RESOURCE", "NODE", "KIND", "POOL", "STATE", "ROLE", "DISK", "PEERS", "IO", "OBSERVED", "WHY"];
+        &["RESOURCE", "NODE", "STATE", "ROLE", "DISK", "PEERS", "IO", "SEEN", "WHY"];
 
     fn cells(&self, _now: Timestamp) -> Vec<String> {
         let mut cells = vec![self.resource.clone()];
-        cells.extend(self.replica.cells());
+        // Kind and pool stand in `resource show`; nine columns fill a terminal.
+        cells.extend(self.replica.cells().into_iter().take(Self::COLUMNS.len() - 2));
         cells.push(Condition::reasons(&self.conditions));
         cells
     }

@@ -144,7 +144,7 @@ impl Resource {
             ("state", desired.lifecycle.clone()),
             ("group", desired.group.clone()),
             ("layers", desired.layers.join(",")),
-            ("drbd", format!("{} (generation {})", desired.drbd_name, desired.drbd_generation)),
+            ("drbd", format!("{} (DRBD {})", desired.drbd_name, desired.drbd_generation)),
             ("options", desired.options.line()),
             ("attached", self.attached()),
             ("owner", owner),

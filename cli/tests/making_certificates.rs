@@ -1,0 +1,151 @@
+//! `hawser cluster init` and `certificate`: the files that they make, and what they refuse.
+#![allow(clippy::unwrap_used, missing_docs, dead_code)]
+
+mod fake;
+
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path};
+
+use fake::{Said, hawser};
+use hawser_process::tls::{Identity, Role};
+
+const INIT: [&str; 7] =
+    ["cluster", "init", "prod", "--controller", "n1=10.77.0.1:6470", "--directory", "prod"];
+
+async fn run(place: &Path, arguments: &[&str]) -> Said {
+    hawser(None, place, arguments).await
+}
+
+/// Relative path and mode of everything below `place`.
+fn tree(place: &Path) -> BTreeMap<String, u32> {
+    fn walk(root: &Path, place: &Path, found: &mut BTreeMap<String, u32>) {
+        for entry in fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path()) {
+            let mode = fs::metadata(&entry).unwrap().permissions().mode() & 0o777;
+            found.insert(entry.strip_prefix(root).unwrap().display().to_string(), mode);
+            if entry.is_dir() {
+                walk(root, &entry, found);
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    walk(place, place, &mut found);
+    found
+}
+
+#[tokio::test]
+async fn init_makes_every_file_with_its_mode() {
+    let place = tempfile::tempdir().unwrap();
+    let more = ["--controller", "n2=[fd00::2]:6470"];
+
+    let said = run(place.path(), &[&INIT[..], &more].concat()).await;
+
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:?}");
+    let tree = tree(place.path());
+    for (path, mode) in [
+        ("prod/ca", 0o700),
+        ("prod/ca/ca.key", 0o600),
+        ("prod/controllers/n1/create-store.json", 0o644),
+        ("prod/controllers/n1/controller.toml", 0o644),
+        ("prod/controllers/n1/tls/tls.key", 0o600),
+        ("prod/controllers/n2/tls/tls.key", 0o600),
+        ("prod/administrator/tls.key", 0o600),
+        ("prod/client.toml", 0o644),
+    ] {
+        // The mask of whoever runs the tests may take more away.
+        let found = tree.get(path).unwrap_or_else(|| panic!("{path} is missing in {tree:?}"));
+        assert_eq!(found & !mode, 0, "{path} has mode {found:o}");
+    }
+    assert!(!tree.contains_key("prod/controllers/n2/create-store.json"), "only the first begins the cluster");
+    assert!(tree.keys().all(|path| path.starts_with("prod")), "something was left beside: {tree:?}");
+    let prod = place.path().join("prod");
+    let controller = Identity::load(&prod.join("controllers/n2/tls")).unwrap();
+    assert!(controller.require(Role::Controller, "n2").is_ok());
+    let order = fs::read_to_string(prod.join("controllers/n1/create-store.json")).unwrap();
+    for part in ["\"mode\": \"init\"", "\"cluster_name\": \"prod\"", "\"address\": \"10.77.0.1:6470\""] {
+        assert!(order.contains(part), "{order}");
+    }
+    assert!(order.contains(&controller.own().cluster_id), "{order}");
+    let client = fs::read_to_string(prod.join("client.toml")).unwrap();
+    assert!(client.contains("[\"10.77.0.1:6470\", \"[fd00::2]:6470\"]"), "{client}");
+}
+
+#[tokio::test]
+async fn init_overwrites_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    run(place.path(), &INIT).await;
+    let key = fs::read(place.path().join("prod/ca/ca.key")).unwrap();
+    let before = tree(place.path());
+
+    let again = run(place.path(), &INIT).await;
+
+    assert_eq!(again.code, 1);
+    assert_eq!(
+        again.stderr,
+        "error: prod exists already and is not overwritten; choose another place or move it away\n"
+    );
+    assert_eq!(tree(place.path()), before);
+    assert_eq!(fs::read(place.path().join("prod/ca/ca.key")).unwrap(), key);
+}
+
+#[tokio::test]
+async fn init_refuses_bad_names_and_writes_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    for (name, controllers, expected) in [
+        ("Prod", &["n1=10.77.0.1:6470"][..], "name: \"Prod\" is not a cluster name"),
+        ("prod", &["n1"], "write NAME=HOST:PORT"),
+        ("prod", &["N1=10.77.0.1:6470"], "--controller: \"N1\" is not a controller name"),
+        ("prod", &["../n1=10.77.0.1:6470"], "is not a controller name"),
+        ("prod", &["n1=10.77.0.1"], "--controller: "),
+        ("prod", &["n1=10.77.0.1:0"], "--controller: "),
+        ("prod", &["n1=10.77.0.1:6470", "n1=10.77.0.2:6470"], "n1 is named twice"),
+    ] {
+        let mut arguments = vec!["cluster", "init", name, "--directory", "prod"];
+        controllers.iter().for_each(|controller| arguments.extend(["--controller", controller]));
+        let said = run(place.path(), &arguments).await;
+        assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{arguments:?}: {said:?}");
+        assert!(said.stderr.contains(expected), "{arguments:?}: {said:?}");
+    }
+    assert_eq!(tree(place.path()), BTreeMap::new());
+}
+
+#[tokio::test]
+async fn certificates_are_signed_where_the_authority_lies() {
+    let place = tempfile::tempdir().unwrap();
+    run(place.path(), &INIT).await;
+    let certificate = |rest: &[&'static str]| [&["cluster", "certificate"][..], rest].concat();
+
+    let said = run(place.path(), &certificate(&["satellite", "n1", "--directory", "prod"])).await;
+    let ada =
+        run(place.path(), &certificate(&["administrator", "ada", "--directory", "prod", "--out", "ada"]))
+            .await;
+    let again = run(place.path(), &certificate(&["satellite", "n1", "--directory", "prod"])).await;
+
+    assert_eq!(said.stdout, "certificate of satellite n1 is in prod/satellites/n1/tls\n");
+    let satellite = Identity::load(&place.path().join("prod/satellites/n1/tls")).unwrap();
+    assert!(satellite.require(Role::Satellite, "n1").is_ok());
+    assert_eq!(ada.code, 0, "{ada:?}");
+    assert!(Identity::load(&place.path().join("ada")).unwrap().require(Role::Administrator, "ada").is_ok());
+    assert_eq!(again.code, 1);
+    assert!(again.stderr.contains("exists already"), "{again:?}");
+}
+
+#[tokio::test]
+async fn certificates_that_cannot_be_are_refused() {
+    let place = tempfile::tempdir().unwrap();
+    run(place.path(), &INIT).await;
+    let before = tree(place.path());
+    for (arguments, code, expected) in [
+        (
+            ["root", "n1", "--directory", "prod"],
+            2,
+            "unknown role \"root\"; use controller, satellite or administrator",
+        ),
+        (["satellite", "N1", "--directory", "prod"], 2, "\"N1\" is not"),
+        (["satellite", "../../x", "--directory", "prod"], 2, "is not"),
+        (["satellite", "n1", "--directory", "elsewhere"], 1, "elsewhere/ca/ca.crt"),
+    ] {
+        let said = run(place.path(), &[&["cluster", "certificate"][..], &arguments].concat()).await;
+        assert_eq!((said.code, said.stdout.as_str()), (code, ""), "{arguments:?}: {said:?}");
+        assert!(said.stderr.contains(expected), "{arguments:?}: {said:?}");
+    }
+    assert_eq!(tree(place.path()), before);
+}

@@ -1,0 +1,289 @@
+//! `hawser` against a controller that answers by script: what it prints, where, and with which exit code.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod fake;
+
+use fake::{Cluster, Script, hawser};
+use hawser_proto::v1;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+fn created() -> Result<v1::CreateResourceResponse, Status> {
+    Ok(v1::CreateResourceResponse {
+        result: Some(v1::WriteResult { revision: 21, operation: 21 }),
+        nodes: vec!["n1".into(), "n2".into()],
+    })
+}
+
+fn operation(state: v1::OperationState, phase: &str, waits_for: &str) -> v1::OperationView {
+    v1::OperationView {
+        operation: Some(v1::Operation {
+            id: 21,
+            kind: v1::OperationKind::CreateResource.into(),
+            resource: "data".into(),
+            state: state.into(),
+            phase: phase.into(),
+            waits_for: (!waits_for.is_empty()).then(|| v1::OperationReason {
+                node: "n2".into(),
+                message: waits_for.into(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        progress: vec![],
+    }
+}
+
+const CREATE: [&str; 5] = ["resource", "create", "data", "--size", "1GiB"];
+
+#[tokio::test]
+async fn a_create_waits_across_a_change_of_leader() {
+    let running = operation(v1::OperationState::Running, "create-storage", "");
+    let cluster = Cluster::start(Script {
+        create: vec![created(), Err(Status::unavailable("no leader"))],
+        streams: vec![
+            vec![Ok(operation(v1::OperationState::Succeeded, "", ""))],
+            vec![Ok(running), Err(Status::unavailable("the leader has changed"))],
+        ],
+        ..Default::default()
+    })
+    .await;
+
+    let said = cluster.hawser(&CREATE).await;
+
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:?}");
+    assert_eq!(said.stdout, "resource data is ready on n1, n2\n");
+    let keys = cluster.keys();
+    assert!(keys.len() == 2 && keys[0] == keys[1], "{keys:?}");
+}
+
+#[tokio::test]
+async fn without_waiting_the_operation_is_named() {
+    let script = || Script { create: vec![created()], ..Default::default() };
+
+    let plain = Cluster::start(script()).await.hawser(&[&CREATE[..], &["--no-wait"]].concat()).await;
+    let json =
+        Cluster::start(script()).await.hawser(&[&CREATE[..], &["--no-wait", "-o", "json"]].concat()).await;
+
+    assert_eq!((plain.code, plain.stdout.as_str()), (0, "21\n"));
+    insta::assert_snapshot!(json.stdout, @r#"
+    {
+      "revision": 21,
+      "operation": 21,
+      "state": "running",
+      "nodes": [
+        "n1",
+        "n2"
+      ]
+    }
+    "#);
+}
+
+#[tokio::test]
+async fn an_operation_that_failed_says_why() {
+    let cluster = Cluster::start(Script {
+        create: vec![created()],
+        streams: vec![vec![Ok(operation(v1::OperationState::Failed, "", "vg0/thin is full"))]],
+        ..Default::default()
+    })
+    .await;
+
+    let said = cluster.hawser(&CREATE).await;
+
+    assert_eq!((said.code, said.stdout.as_str()), (1, ""));
+    assert_eq!(said.stderr, "error: operation 21 (create resource data) failed: n2: vg0/thin is full\n");
+}
+
+#[tokio::test]
+async fn an_operation_that_takes_too_long_goes_on_and_says_what_it_waits_for() {
+    let running = operation(v1::OperationState::Running, "create-storage", "not connected");
+    let cluster = Cluster::start(Script {
+        create: vec![created()],
+        streams: vec![vec![Ok(running)]],
+        ..Default::default()
+    })
+    .await;
+
+    let said = cluster.hawser(&[&CREATE[..], &["--timeout", "1s"]].concat()).await;
+
+    assert_eq!((said.code, said.stdout.as_str()), (4, ""));
+    assert_eq!(
+        said.stderr,
+        "error: operation 21 (create resource data) has not ended within 1 s: phase create-storage, waits for n2: \
+         not connected; it goes on: follow it with `hawser operation wait 21`\n"
+    );
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_as_the_cluster_told_it() {
+    let mut details = ErrorDetails::new();
+    details.set_error_info("NO_CAPACITY", "hawser", std::collections::HashMap::new());
+    let refusal = "resource data cannot be placed: n1: pool ssd has 512 MiB left; n2: offline";
+    let cluster = Cluster::start(Script {
+        create: vec![Err(Status::with_error_details(Code::ResourceExhausted, refusal, details))],
+        ..Default::default()
+    })
+    .await;
+
+    let said = cluster.hawser(&CREATE).await;
+
+    assert_eq!((said.code, said.stdout.as_str()), (1, ""));
+    assert_eq!(said.stderr, format!("error: {refusal}\n"));
+    assert_eq!(cluster.keys().len(), 1);
+}
+
+#[tokio::test]
+async fn a_list_is_all_of_its_pages() {
+    let node = |name: &str| v1::NodeView {
+        desired: Some(v1::Node { name: name.into(), ..Default::default() }),
+        online: true,
+        ..Default::default()
+    };
+    let pages = vec![vec![node("n1"), node("n2")], vec![node("n3")]];
+    let cluster = Cluster::start(Script { nodes: pages, ..Default::default() }).await;
+
+    let table = cluster.hawser(&["node", "list"]).await;
+    let json = cluster.hawser(&["node", "list", "-o", "json"]).await;
+
+    insta::assert_snapshot!(table.stdout, @r"
+    NAME  STATE   ADDRESSES  DRBD  SATELLITE  SEEN  WHY
+    n1    online  -          -     -          -     -
+    n2    online  -          -     -          -     -
+    n3    online  -          -     -          -     -
+    ");
+    assert_eq!(json.stdout.matches("\"online\": true").count(), 3, "{}", json.stdout);
+    assert!(json.stdout.ends_with("  \"revision\": 40\n}\n"), "{}", json.stdout);
+}
+
+#[tokio::test]
+async fn an_empty_list_leaves_standard_output_to_programs() {
+    let cluster = Cluster::start(Script::default()).await;
+
+    let table = cluster.hawser(&["resource", "list"]).await;
+    let json = cluster.hawser(&["resource", "list", "-o", "json"]).await;
+    let missing = cluster.hawser(&["resource", "show", "data"]).await;
+
+    assert_eq!((table.code, table.stdout.as_str()), (0, ""));
+    assert_eq!(table.stderr, "there are no resources; create one with `hawser resource create`\n");
+    assert_eq!(json.stdout, "{\n  \"items\": [],\n  \"revision\": 3\n}\n");
+    assert_eq!(missing.code, 1);
+    assert_eq!(
+        missing.stderr,
+        "error: resource data does not exist; `hawser resource list` shows what there is\n"
+    );
+}
+
+#[tokio::test]
+async fn a_change_without_an_operation_is_done_at_once() {
+    let cluster = Cluster::start(Script::default()).await;
+
+    let said = cluster.hawser(&["node", "create", "n1", "--address", "10.77.0.1"]).await;
+
+    assert_eq!((said.code, said.stdout.as_str()), (0, "node n1 is registered\n"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_join_ticket_becomes_an_order_and_overwrites_nothing() {
+    let ticket = v1::JoinTicket {
+        cluster_id: "c1".into(),
+        cluster_name: "prod".into(),
+        raft_id: 9,
+        name: "n2".into(),
+        address: "10.77.0.2:6470".into(),
+        members: vec![v1::Member {
+            raft_id: 1,
+            name: "n1".into(),
+            address: "10.77.0.1:6470".into(),
+            store_incarnation: u64::MAX,
+        }],
+        lineage: 1,
+    };
+    let cluster = Cluster::start(Script { ticket: Some(ticket), ..Default::default() }).await;
+    let add = ["cluster", "add-member", "n2", "10.77.0.2:6470"];
+
+    let said = cluster.hawser(&add).await;
+    let again = cluster.hawser(&add).await;
+
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.stdout.starts_with("controller n2 is announced; "), "{said:?}");
+    assert_eq!(again.code, 1);
+    assert!(again.stderr.contains("create-store.json exists already"), "{again:?}");
+    let order = std::fs::read_to_string(cluster.directory.path().join("create-store.json")).unwrap();
+    insta::assert_snapshot!(order, @r#"
+    {
+      "mode": "join",
+      "cluster_id": "c1",
+      "cluster_name": "prod",
+      "lineage": 1,
+      "raft_id": 9,
+      "name": "n2",
+      "address": "10.77.0.2:6470",
+      "members": [
+        {
+          "raft_id": 1,
+          "name": "n1",
+          "address": "10.77.0.1:6470",
+          "store_incarnation": 18446744073709551615
+        }
+      ]
+    }
+    "#);
+}
+
+#[tokio::test]
+async fn nobody_there_is_another_failure_than_a_refusal() {
+    let cluster = Cluster::start(Script::default()).await;
+    let closed =
+        tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+
+    for verb in [["node", "list"], ["cluster", "status"]] {
+        let said =
+            cluster.hawser(&[&verb[..], &["--timeout", "300ms", "--controllers", &closed]].concat()).await;
+        assert_eq!((said.code, said.stdout.as_str()), (3, ""), "{said:?}");
+        assert!(said.stderr.contains(&format!("{closed} (Connection refused")), "{said:?}");
+        assert!(said.stderr.contains("check that a controller runs there"), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_configurations_are_told_before_anything_is_asked() {
+    let cluster = Cluster::start(Script::default()).await;
+    let place = cluster.directory.path();
+    std::fs::write(place.join("wrong.toml"), "controlers = []\n").unwrap();
+    let run =
+        |file: &'static str| async move { hawser(Some(&place.join(file)), place, &["node", "list"]).await };
+
+    for (file, expected) in [
+        ("missing.toml", "missing.toml does not exist"),
+        ("wrong.toml", "unknown field `controlers`"),
+        ("satellite.toml", "only an administrator gives orders"),
+    ] {
+        let said = run(file).await;
+        assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{said:?}");
+        assert!(said.stderr.contains(expected), "{said:?}");
+    }
+    let none = hawser(None, place, &["node", "list"]).await;
+    assert_eq!(none.code, 2);
+    assert!(none.stderr.contains("there is no client configuration"), "{none:?}");
+}
+
+#[tokio::test]
+async fn what_the_command_line_cannot_mean_is_refused_by_field() {
+    let cluster = Cluster::start(Script::default()).await;
+    for (arguments, field) in [
+        (&["resource", "create", "data", "--size", "1G"][..], "--size"),
+        (&["resource", "create", "data"], "--size"),
+        (&["node", "create", "n1"], "--address"),
+        (&["pool", "create", "n1", "ssd", "--lvm-thin", "vg0"], "--lvm-thin"),
+        (&["group", "create", "g", "--replicas", "two"], "--replicas"),
+        (&["group", "create", "g", "--replicas", "2", "--layers", "luks2"], "--layers"),
+        (&["group", "create", "g", "--replicas", "2", "--net", "x"], "--net"),
+        (&["operation", "show", "-1"], "-1"),
+        (&["node", "list", "--timeout", "soon"], "--timeout"),
+        (&["node", "list", "-o", "xml"], "--output"),
+    ] {
+        let said = cluster.hawser(arguments).await;
+        assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{arguments:?}: {said:?}");
+        assert!(said.stderr.contains(field), "{arguments:?}: {said:?}");
+    }
+}
