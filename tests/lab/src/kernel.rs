@@ -29,7 +29,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Looks in the host's root first, then in the unpacked packages.
+    /// Looks in the unpacked packages first, then in the host's root: who unpacked some wants to use them.
     ///
     /// # Errors
     /// [`LabError::Unavailable`] with the missing packages and the command that gets them.
@@ -39,7 +39,7 @@ impl Kernel {
 
     fn find_in(root: &Path, packages: &Path) -> Result<Self, LabError> {
         let unpacked = packages.is_dir().then_some(packages);
-        let places = [Some(root), unpacked];
+        let places = [unpacked, Some(root)];
         let place_of = |path: &str| {
             places.iter().flatten().find(|place| place.join(path).symlink_metadata().is_ok()).copied()
         };
@@ -58,15 +58,16 @@ impl Kernel {
             reason: format!("{} holds no modules for the kernel", place.join(MODULES).display()),
             remedy: "install the package user-mode-linux again, or run `hawser-lab setup`".to_owned(),
         })?;
-        let needs_layer = TOOLS.iter().any(|(path, _)| place_of(path) != Some(root));
-        let layer = unpacked.filter(|_| needs_layer).map(Path::to_owned);
-        Ok(Self { program: place.join(TOOLS[0].0), modules, packages: layer })
+        Ok(Self { program: place.join(TOOLS[0].0), modules, packages: unpacked.map(Path::to_owned) })
     }
 
-    /// Where a tool lies on the host.
+    /// Where a tool lies on the host: its own, which finds its libraries, before an unpacked one.
     pub fn tool(&self, path: &str) -> PathBuf {
-        let inside = self.packages.as_ref().map(|packages| packages.join(path)).filter(|tool| tool.exists());
-        inside.unwrap_or_else(|| Path::new("/").join(path))
+        let installed = Path::new("/").join(path);
+        match &self.packages {
+            Some(packages) if !installed.exists() => packages.join(path),
+            _ => installed,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ pub mod lab;
 pub mod machine;
 pub mod network;
 pub mod options;
+pub mod setup;
 pub mod wire;
 
 pub use error::LabError;

@@ -170,7 +170,7 @@ async fn ports_are_forwarded_into_and_out_of_nodes_also_while_the_node_is_cut_of
     lab.partition("n1", None).await.unwrap();
     let echo = Service {
         name: "echo".into(),
-        arguments: ["busybox", "nc", "-lk", "-p", "6470", "-e", "cat"].map(str::to_owned).to_vec(),
+        arguments: ["busybox", "nc", "-ll", "-p", "6470", "-e", "cat"].map(str::to_owned).to_vec(),
         environment: Default::default(),
     };
     lab.set_services("n1", vec![echo]).await.unwrap();

@@ -43,6 +43,12 @@ impl Place {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Get the packages that nodes need: installed as root, unpacked below the build's target directory otherwise.
+    Setup {
+        /// Unpack them in any case.
+        #[arg(long)]
+        unpack: bool,
+    },
     /// Boot the nodes; returns when they are up, the lab goes on in the background.
     Up(outside::Up),
     /// End the lab and remove what it made.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Args;
+use hawser_lab::setup::{self, Way};
 use hawser_lab::wire::agent::{AgentRequest, Execute};
 use hawser_lab::{Lab, LabOptions};
 
@@ -42,6 +43,11 @@ pub(super) async fn run(place: &Place, verb: Verb) -> anyhow::Result<ExitCode> {
     if let Verb::Up(options) = verb {
         return up(place, options).await;
     }
+    if let Verb::Setup { unpack } = verb {
+        let kernel = setup::run(if unpack { Way::Unpack } else { Way::Suitable }).await?;
+        println!("nodes run {} with the modules in {}", kernel.program.display(), kernel.modules.display());
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Verb::Logs { node, service } = verb {
         return show::logs(&directory, &node, service.as_deref());
     }
@@ -71,7 +77,8 @@ pub(super) async fn run(place: &Place, verb: Verb) -> anyhow::Result<ExitCode> {
         }
         Verb::Forward { node, port } => println!("{}", lab.forward(&node, port).await?),
         Verb::Export { port } => lab.export(port).await?,
-        Verb::Up(_)
+        Verb::Setup { .. }
+        | Verb::Up(_)
         | Verb::Logs { .. }
         | Verb::RunLab { .. }
         | Verb::KeepNode(_)
