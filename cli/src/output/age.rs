@@ -16,9 +16,9 @@ pub(crate) fn milliseconds(milliseconds: u64) -> String {
     match seconds {
         0 => format!("{milliseconds}ms"),
         1..60 => format!("{seconds}s"),
-        60..600 if seconds % 60 > 0 => format!("{minutes}m{}s", seconds % 60),
+        60..600 if !seconds.is_multiple_of(60) => format!("{minutes}m{}s", seconds % 60),
         60..3600 => format!("{minutes}m"),
-        3600..36000 if minutes % 60 > 0 => format!("{hours}h{}m", minutes % 60),
+        3600..36000 if !minutes.is_multiple_of(60) => format!("{hours}h{}m", minutes % 60),
         3600..86400 => format!("{hours}h"),
         _ => format!("{days}d"),
     }
