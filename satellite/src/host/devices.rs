@@ -1,0 +1,194 @@
+//! Block devices and device-mapper maps, read from sysfs and from the devices themselves.
+//!
+//! Only reads, and starts no process. A tree other than `/sys` can be given, so that it is tested on a
+//! recorded one.
+
+use std::{
+    fs,
+    io::{self, Seek, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+/// Bytes in a sector, in all of the kernel's interfaces.
+pub const SECTOR: u64 = 512;
+
+/// A device number, as in `/proc/*/mountinfo`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeviceNumber {
+    /// Major.
+    pub major: u32,
+    /// Minor.
+    pub minor: u32,
+}
+
+impl DeviceNumber {
+    /// Reads "254:5".
+    pub fn parse(text: &str) -> Option<Self> {
+        let (major, minor) = text.trim().split_once(':')?;
+        Some(DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? })
+    }
+}
+
+/// A device-mapper map as sysfs shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Map {
+    /// Name of the map.
+    pub name: String,
+    /// What its maker called it, e.g. "HAWSER-…"; empty if nothing.
+    pub uuid: String,
+    /// Name of the block device, e.g. "dm-5".
+    pub block_name: String,
+    /// Device number.
+    pub number: DeviceNumber,
+    /// I/O is held at it.
+    pub suspended: bool,
+    /// Size in sectors.
+    pub sectors: u64,
+    /// Block names of the devices that its live table leads to. None for the `error` target.
+    pub below: Vec<String>,
+    /// Block names of devices made on top of it.
+    pub above: Vec<String>,
+}
+
+/// All device-mapper maps of the node.
+///
+/// # Errors
+/// `/sys/block` cannot be read. A map that vanishes meanwhile is left out.
+pub fn maps(sys: &Path) -> io::Result<Vec<Map>> {
+    let block = sys.join("block");
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&block)? {
+        let path = entry?.path();
+        if path.join("dm").is_dir()
+            && let Some(map) = read_map(&path)
+        {
+            found.push(map);
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+fn read_map(path: &Path) -> Option<Map> {
+    let text = |name: &str| fs::read_to_string(path.join(name)).map(|text| text.trim().to_owned()).ok();
+    Some(Map {
+        name: text("dm/name")?,
+        uuid: text("dm/uuid")?,
+        block_name: path.file_name()?.to_str()?.to_owned(),
+        number: DeviceNumber::parse(&text("dev")?)?,
+        suspended: text("dm/suspended")? == "1",
+        sectors: text("size")?.parse().ok()?,
+        below: names_in(&path.join("slaves")),
+        above: names_in(&path.join("holders")),
+    })
+}
+
+fn names_in(directory: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+/// Sectors of a block device, by its name in sysfs; 0 while it has no size.
+///
+/// # Errors
+/// There is no such device.
+pub fn sectors(sys: &Path, block_name: &str) -> io::Result<u64> {
+    let path = sys.join("block").join(block_name).join("size");
+    let text = fs::read_to_string(path)?;
+    text.trim()
+        .parse()
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("not a size: {text:?}")))
+}
+
+/// Bytes of a block device or file.
+///
+/// # Errors
+/// It cannot be opened for reading.
+pub fn size(path: &Path) -> io::Result<u64> {
+    fs::File::open(path)?.seek(SeekFrom::End(0))
+}
+
+/// Name in sysfs of the device that a node in `/dev` leads to, e.g. "dm-4" for `/dev/vg0/vol1.9-0`.
+///
+/// # Errors
+/// There is no such node, or it is no block device.
+pub fn block_name(sys: &Path, device: &Path) -> io::Result<String> {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let metadata = fs::metadata(device)?;
+    if !metadata.file_type().is_block_device() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a block device"));
+    }
+    let (major, minor) = (nix::sys::stat::major(metadata.rdev()), nix::sys::stat::minor(metadata.rdev()));
+    let link: PathBuf = fs::read_link(sys.join(format!("dev/block/{major}:{minor}")))?;
+    link.file_name()
+        .and_then(|name| name.to_str())
+        .map(str::to_owned)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no name in sysfs"))
+}
+
+/// A tree in the form of `/sys/block`, for tests of this room.
+#[cfg(test)]
+pub(crate) mod test_tree {
+    #![allow(clippy::unwrap_used)]
+    use std::{fs, path::Path};
+
+    /// Adds a map to the tree below `sys`.
+    pub(crate) fn add_map(
+        sys: &Path,
+        block_name: &str,
+        name: &str,
+        uuid: &str,
+        number: &str,
+        below: &[&str],
+    ) {
+        let path = sys.join("block").join(block_name);
+        for directory in ["dm", "slaves", "holders"] {
+            fs::create_dir_all(path.join(directory)).unwrap();
+        }
+        for (file, text) in [
+            ("dm/name", name),
+            ("dm/uuid", uuid),
+            ("dm/suspended", "0"),
+            ("dev", number),
+            ("size", "2105200"),
+        ] {
+            fs::write(path.join(file), format!("{text}\n")).unwrap();
+        }
+        for device in below {
+            fs::create_dir_all(path.join("slaves").join(device)).unwrap();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn maps_are_read_with_what_lies_below() {
+        let tree = tempfile::tempdir().unwrap();
+        fs::create_dir_all(tree.path().join("block/drbd1000")).unwrap();
+        test_tree::add_map(tree.path(), "dm-5", "hawser-vol1.9-0", "HAWSER-vol1", "254:5", &["drbd1000"]);
+        test_tree::add_map(tree.path(), "dm-0", "vg0-thin", "LVM-x", "254:0", &[]);
+        let maps = maps(tree.path()).unwrap();
+        assert_eq!(maps.len(), 2, "a device that is no map is left out");
+        let gate = &maps[0];
+        assert_eq!((gate.name.as_str(), gate.block_name.as_str()), ("hawser-vol1.9-0", "dm-5"));
+        assert_eq!(gate.number, DeviceNumber { major: 254, minor: 5 });
+        assert_eq!(gate.below, ["drbd1000"]);
+        assert_eq!(gate.sectors, 2_105_200);
+        assert!(!gate.suspended);
+    }
+
+    #[test]
+    fn size_of_a_file_is_its_end() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(12 * SECTOR).unwrap();
+        assert_eq!(size(file.path()).unwrap(), 12 * SECTOR);
+        assert!(block_name(Path::new("/sys"), file.path()).is_err());
+    }
+}

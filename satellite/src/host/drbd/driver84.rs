@@ -1,0 +1,361 @@
+//! DRBD 8.4's commands.
+//!
+//! `drbdsetup` is called directly: `drbdadm` would start the same commands one by one and read every `.res`
+//! file each time. It is used where it knows more, to check a file and to follow a changed one. This file
+//! never forces a promotion, never discards data and never skips the activity log.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use hawser_plan::{
+    observed::{ConnectionState, DiskState},
+    step::{BackingVolume, Configuration, Connection, Metadata},
+};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use super::{
+    super::{
+        CommandError, Deadline, HostError,
+        command::{CommandLine, Output, run, start},
+        devices::SECTOR,
+    },
+    DrbdDriver,
+    configuration::{self, Surroundings},
+    events2::{self, KernelState},
+    metadata::{self, Making, Superblock},
+};
+
+/// How soon a configuration is checked; it reads files only.
+const CHECK: Duration = Duration::from_secs(20);
+
+/// DRBD 8.4 on this node.
+pub struct Driver84 {
+    directory: PathBuf,
+    surroundings: Surroundings,
+    device: fn(&BackingVolume) -> PathBuf,
+}
+
+impl Driver84 {
+    /// `directory` holds the `.res` files and is there already; `device` names the device of a volume.
+    pub fn new(directory: &Path, surroundings: Surroundings, device: fn(&BackingVolume) -> PathBuf) -> Self {
+        Driver84 { directory: directory.to_owned(), surroundings, device }
+    }
+
+    fn path(&self, drbd_name: &str) -> Result<PathBuf, HostError> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.+-".contains(&byte);
+        if drbd_name.is_empty() || drbd_name.starts_with('.') || !drbd_name.bytes().all(plain) {
+            return Err(HostError::refused(
+                format!("DRBD resource {drbd_name:?}"),
+                "cannot be the name of a file",
+            ));
+        }
+        Ok(self.directory.join(format!("{drbd_name}.res")))
+    }
+
+    async fn setup<I: IntoIterator<Item = String>>(
+        &self,
+        verb: &str,
+        arguments: I,
+        deadline: Deadline,
+    ) -> Result<Output, CommandError> {
+        run(&CommandLine::new("drbdsetup").arg(verb).args(arguments), deadline.left()).await
+    }
+
+    async fn attach_volume(
+        &self,
+        configuration: &Configuration,
+        minor: u32,
+        size_bytes: u64,
+        backing: &BackingVolume,
+        deadline: Deadline,
+    ) -> Result<(), HostError> {
+        let device = (self.device)(backing);
+        let options = configuration::options(configuration, &self.surroundings)?;
+        if let Superblock::V8_4(found) = read_superblock(&device)?
+            && found.unclean
+        {
+            match drbdmeta(minor, &device, ["apply-al"], deadline).await {
+                // Attached already: the kernel takes care of the log itself.
+                Err(error) if error.says("is configured") => return Ok(()),
+                other => other?,
+            };
+        }
+        let device = device.display().to_string();
+        let mut arguments = vec![minor.to_string(), device.clone(), device, "internal".to_owned()];
+        arguments.push(format!("--size={}s", size_bytes / SECTOR));
+        arguments.extend(configuration::arguments(&options.disk));
+        match self.setup("attach", arguments, deadline).await {
+            Err(error) if error.says("(124)") => Ok(()),
+            other => other.map(drop).map_err(HostError::from),
+        }
+    }
+
+    async fn attach_all(&self, configuration: &Configuration, deadline: Deadline) -> Result<(), HostError> {
+        for volume in &configuration.volumes {
+            if let Some(backing) = &volume.backing {
+                self.attach_volume(configuration, volume.minor, volume.size_bytes, backing, deadline).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn connect_to(
+        &self,
+        configuration: &Configuration,
+        peer: &str,
+        deadline: Deadline,
+    ) -> Result<(), HostError> {
+        let options = configuration::options(configuration, &self.surroundings)?;
+        let [here, there] = addresses(configuration, peer)?;
+        let mut arguments = vec![configuration.drbd_name.clone(), here, there];
+        arguments.extend(configuration::arguments(&options.net));
+        match self.setup("connect", arguments, deadline).await {
+            // The address is in use: by this very connection, unless it is some other resource's.
+            Err(error) if error.says("(102)") || error.says("(103)") => {
+                let state = self.state(deadline).await?;
+                let connected = state.resources.get(&configuration.drbd_name).is_some_and(|resource| {
+                    resource.connections.values().any(|found| found.state != ConnectionState::StandAlone)
+                });
+                if connected { Ok(()) } else { Err(error.into()) }
+            }
+            other => other.map(drop).map_err(HostError::from),
+        }
+    }
+}
+
+#[async_trait]
+impl DrbdDriver for Driver84 {
+    async fn state(&self, deadline: Deadline) -> Result<KernelState, HostError> {
+        let command = CommandLine::new("drbdsetup").args(["events2", "--now", "--statistics", "all"]);
+        let output = run(&command, deadline.left()).await?;
+        events2::parse_dump(&output.stdout).map_err(|error| {
+            CommandError::Unintelligible { command: command.to_string(), message: error.to_string() }.into()
+        })
+    }
+
+    async fn create_metadata(
+        &self,
+        metadata: &Metadata,
+        device: &Path,
+        deadline: Deadline,
+    ) -> Result<(), HostError> {
+        let object = || format!("metadata of DRBD resource {} on {}", metadata.drbd_name, device.display());
+        let due = |found: &Superblock| {
+            metadata::making(found, metadata.day0, metadata.size_bytes)
+                .map_err(|reason| HostError::refused(object(), reason))
+        };
+        let making = due(&read_superblock(device)?)?;
+        if making == Making::All {
+            drbdmeta(metadata.minor, device, ["create-md"], deadline).await?;
+        }
+        if let (Some(day0), Making::All | Making::Day0Only) = (metadata.day0, making) {
+            let dump = self.directory.join(format!("{}-{}.day0", metadata.drbd_name, metadata.volume));
+            fs::write(&dump, metadata::day0_dump(day0, metadata.size_bytes))
+                .map_err(|error| HostError::file(&dump, &error))?;
+            let restored =
+                drbdmeta(metadata.minor, device, ["restore-md", &dump.display().to_string()], deadline).await;
+            fs::remove_file(&dump).map_err(|error| HostError::file(&dump, &error))?;
+            restored?;
+        }
+        match due(&read_superblock(device)?)? {
+            Making::Nothing => Ok(()),
+            _ => Err(HostError::refused(object(), "is not there although `drbdmeta` said so")),
+        }
+    }
+
+    async fn write_configuration(
+        &self,
+        configuration: &Configuration,
+        deadline: Deadline,
+    ) -> Result<(), HostError> {
+        let text = configuration::render(configuration, &self.surroundings, self.device)?;
+        let path = self.path(&configuration.drbd_name)?;
+        if fs::read_to_string(&path).is_ok_and(|present| present == text) {
+            return Ok(());
+        }
+        let aside = path.with_extension("res_new");
+        write_synced(&aside, &text).map_err(|error| HostError::file(&aside, &error))?;
+        let check = CommandLine::new("drbdadm")
+            .arg("--config-to-test")
+            .arg(aside.display().to_string())
+            .arg("--config-to-exclude")
+            .arg(path.display().to_string())
+            .arg("sh-nop");
+        if let Err(error) = run(&check, CHECK.min(deadline.left())).await {
+            fs::remove_file(&aside).map_err(|error| HostError::file(&aside, &error))?;
+            return Err(error.into());
+        }
+        fs::rename(&aside, &path)
+            .and_then(|()| sync_directory(&self.directory))
+            .map_err(|error| HostError::file(&path, &error))
+    }
+
+    fn remove_configuration(&self, drbd_name: &str) -> Result<(), HostError> {
+        let path = self.path(drbd_name)?;
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(HostError::file(&path, &error)),
+            Ok(()) => sync_directory(&self.directory).map_err(|error| HostError::file(&path, &error)),
+        }
+    }
+
+    fn fingerprint(&self, drbd_name: &str) -> Result<Option<u64>, HostError> {
+        let path = self.path(drbd_name)?;
+        match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(HostError::file(&path, &error)),
+            // A file of somebody else's is there and never equals what is wanted.
+            Ok(text) => Ok(Some(configuration::fingerprint_in(&text).unwrap_or(0))),
+        }
+    }
+
+    async fn bring_up(
+        &self,
+        configuration: &Configuration,
+        attach: bool,
+        connect: bool,
+        deadline: Deadline,
+    ) -> Result<(), HostError> {
+        let options = configuration::options(configuration, &self.surroundings)?;
+        let name = &configuration.drbd_name;
+        let own = std::iter::once(name.clone()).chain(configuration::arguments(&options.resource));
+        self.setup("new-resource", own, deadline).await?;
+        for volume in &configuration.volumes {
+            let arguments = [name.clone(), volume.minor.to_string(), volume.number.to_string()];
+            self.setup("new-minor", arguments, deadline).await?;
+        }
+        if attach {
+            self.attach_all(configuration, deadline).await?;
+        }
+        if connect {
+            for peer in configuration.peers.iter().filter(|peer| peer.node != configuration.node) {
+                self.connect_to(configuration, &peer.node, deadline).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn attach(&self, configuration: &Configuration, deadline: Deadline) -> Result<(), HostError> {
+        self.attach_all(configuration, deadline).await
+    }
+
+    async fn connect(&self, connection: &Connection, deadline: Deadline) -> Result<(), HostError> {
+        self.connect_to(&connection.configuration, &connection.peer, deadline).await
+    }
+
+    async fn disconnect(&self, connection: &Connection, deadline: Deadline) -> Result<(), HostError> {
+        let addresses = addresses(&connection.configuration, &connection.peer)?;
+        match self.setup("disconnect", addresses, deadline).await {
+            Err(error) if error.says("unknown connection") => Ok(()),
+            other => other.map(drop).map_err(HostError::from),
+        }
+    }
+
+    async fn adjust(&self, configuration: &Configuration, deadline: Deadline) -> Result<(), HostError> {
+        let command = CommandLine::new("drbdadm").args(["adjust", &configuration.drbd_name]);
+        run(&command, deadline.left()).await?;
+        Ok(())
+    }
+
+    async fn promote(&self, _: &str, minors: &[u32], deadline: Deadline) -> Result<(), HostError> {
+        for minor in minors {
+            self.setup("primary", [minor.to_string()], deadline).await?;
+        }
+        Ok(())
+    }
+
+    async fn demote(&self, _: &str, minors: &[u32], deadline: Deadline) -> Result<(), HostError> {
+        for minor in minors {
+            self.setup("secondary", [minor.to_string()], deadline).await?;
+        }
+        Ok(())
+    }
+
+    async fn detach_force(&self, drbd_name: &str, minor: u32, deadline: Deadline) -> Result<(), HostError> {
+        self.setup("detach", [minor.to_string(), "--force".to_owned()], deadline).await?;
+        // While it says `Failed`, a resumption would write a new UUID and end in a split brain.
+        let command = CommandLine::new("drbdsetup").args(["events2", drbd_name]);
+        let mut child = start(&command, true)?;
+        let Some(output) = child.stdout.take() else {
+            return Err(CommandError::NotStarted {
+                command: command.to_string(),
+                reason: "no output".into(),
+            }
+            .into());
+        };
+        let mut lines = BufReader::new(output).lines();
+        let mut state = KernelState::default();
+        let diskless = async {
+            while let Ok(Some(line)) = lines.next_line().await {
+                state.take(&line).map_err(|error| error.to_string())?;
+                let devices =
+                    state.resources.get(drbd_name).into_iter().flat_map(|found| found.devices.values());
+                if devices
+                    .into_iter()
+                    .any(|device| device.minor == minor && device.disk == DiskState::Diskless)
+                {
+                    return Ok(());
+                }
+            }
+            Err("it ended before the disk was gone".to_owned())
+        };
+        match tokio::time::timeout(deadline.left(), diskless).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(message)) => {
+                Err(CommandError::Unintelligible { command: command.to_string(), message }.into())
+            }
+            Err(_) => Err(deadline.missed(format!("the state Diskless of minor {minor} of {drbd_name}"))),
+        }
+    }
+
+    async fn resume_io(&self, minor: u32, deadline: Deadline) -> Result<(), HostError> {
+        self.setup("resume-io", [minor.to_string()], deadline).await?;
+        Ok(())
+    }
+
+    async fn take_down(&self, drbd_name: &str, deadline: Deadline) -> Result<(), HostError> {
+        self.setup("down", [drbd_name.to_owned()], deadline).await?;
+        Ok(())
+    }
+}
+
+fn addresses(configuration: &Configuration, peer: &str) -> Result<[String; 2], HostError> {
+    let here = configuration::own_peer(configuration)?;
+    let there = configuration::find_peer(configuration, peer)?;
+    Ok([here, there].map(configuration::address_argument))
+}
+
+async fn drbdmeta<I, S>(
+    minor: u32,
+    device: &Path,
+    verb: I,
+    deadline: Deadline,
+) -> Result<Output, CommandError>
+where
+    I: IntoIterator<Item = S>,
+    S: Into<String>,
+{
+    // `--force` answers questions; what may be overwritten was decided from the superblock before.
+    let command = CommandLine::new("drbdmeta").arg("--force").arg(minor.to_string()).arg("v08");
+    run(&command.arg(device.display().to_string()).arg("internal").args(verb), deadline.left()).await
+}
+
+fn read_superblock(device: &Path) -> Result<Superblock, HostError> {
+    metadata::read(device).map_err(|error| HostError::file(device, &error))
+}
+
+fn write_synced(path: &Path, text: &str) -> io::Result<()> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    // It holds the shared secret.
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    fs::File::open(path)?.sync_all()
+}

@@ -1,0 +1,115 @@
+//! The parser of events2 on what real kernels said.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+const CONNECTED: &str = include_str!("../../../tests/recorded/drbd84_events2_now_connected.txt");
+const FROZEN: &str = include_str!("../../../tests/recorded/drbd84_events2_now_frozen.txt");
+const LOSERS_RETURN: &str = include_str!("../../../tests/recorded/drbd84_events2_losers_return.txt");
+
+#[test]
+fn a_connected_resource_is_read_whole() {
+    let state = parse_dump(CONNECTED).unwrap();
+    let resource = &state.resources["vol1.9"];
+    assert_eq!(resource.role, Role::Secondary);
+    assert!(!resource.suspended.any());
+    assert_eq!(
+        resource.devices[&0],
+        DeviceState { minor: 1001, disk: DiskState::UpToDate, size_bytes: 208_852 * 1024 }
+    );
+    let connection = &resource.connections[&0];
+    assert_eq!((connection.state, connection.word.as_str()), (ConnectionState::Connected, "Connected"));
+    assert_eq!(connection.role, Role::Secondary);
+    let peer = &connection.volumes[&0];
+    assert_eq!(
+        (peer.disk, peer.replication.as_str(), peer.out_of_sync_bytes),
+        (DiskState::UpToDate, "Established", 0)
+    );
+}
+
+#[test]
+fn every_reason_of_a_suspension_is_kept() {
+    let resource = &parse_dump(FROZEN).unwrap().resources["vol1.9"];
+    assert_eq!(resource.suspended, Suspended { fencing: true, no_data: true, ..Suspended::default() });
+    assert_eq!(resource.devices[&0].disk, DiskState::Diskless);
+    assert_eq!(resource.connections[&0].state, ConnectionState::StandAlone);
+}
+
+#[test]
+fn an_answer_that_was_cut_short_proves_nothing() {
+    let cut = &CONNECTED[..CONNECTED.find("exists -").unwrap()];
+    assert!(parse_dump(cut).unwrap_err().problem.contains("without `exists -`"));
+    assert!(parse_dump("").is_err());
+    assert_eq!(parse_dump("exists -\n").unwrap(), KernelState::default());
+}
+
+#[test]
+fn changes_lead_through_the_losers_return_to_up_to_date() {
+    let mut state = KernelState::default();
+    let mut disks = Vec::new();
+    let mut suspensions = Vec::new();
+    let mut gone = false;
+    for line in LOSERS_RETURN.lines() {
+        state.take(line).unwrap();
+        let Some(resource) = state.resources.get("vol1.9") else {
+            gone = true;
+            continue;
+        };
+        if suspensions.last() != Some(&resource.suspended) {
+            suspensions.push(resource.suspended);
+        }
+        if let Some(device) = resource.devices.get(&0)
+            && disks.last() != Some(&device.disk)
+        {
+            disks.push(device.disk);
+        }
+    }
+    assert!(gone, "the resource was taken down in between");
+    use DiskState::*;
+    assert_eq!(disks, [UpToDate, Failed, Diskless, Attaching, Consistent, Outdated, Inconsistent, UpToDate]);
+    let fencing = Suspended { fencing: true, ..Suspended::default() };
+    assert_eq!(
+        suspensions,
+        [Suspended::default(), fencing, Suspended { no_data: true, ..fencing }, Suspended::default()]
+    );
+    let connection = &state.resources["vol1.9"].connections[&0];
+    assert_eq!((connection.state, connection.role), (ConnectionState::Connected, Role::Primary));
+    assert_eq!(connection.volumes[&0].out_of_sync_bytes, 0);
+}
+
+#[test]
+fn what_newer_releases_add_is_skipped() {
+    let lines = [
+        "exists path name:foo peer-node-id:3 conn-name:bar local:ipv4:1.2.3.4:7020 peer:ipv4:1.2.3.5:7020 established:yes",
+        "call helper name:foo peer-node-id:0 conn-name:peer helper:fence-peer",
+        "response helper name:foo helper:fence-peer status:256",
+        "rename resource name:foo new_name:bar",
+        "exists starship name:foo",
+        "",
+    ];
+    let mut state = KernelState::default();
+    for line in lines {
+        assert_eq!(state.take(line), Ok(Progress::Skipped), "{line}");
+    }
+    let nine = "change device name:foo volume:1 minor:1 disk:Attaching backing_dev:/dev/sda1 client:no quorum:yes size:1 open:yes future:1:2";
+    assert_eq!(state.take(nine), Ok(Progress::Taken));
+    assert_eq!(state.resources["foo"].devices[&1].disk, DiskState::Attaching);
+    let done = "change peer-device name:foo peer-node-id:1 conn-name:b volume:1 replication:SyncTarget peer-disk:UpToDate done:12.30";
+    assert_eq!(state.take(done), Ok(Progress::Taken));
+    assert_eq!(state.resources["foo"].connections[&1].volumes[&1].done_permyriad, 1230);
+}
+
+#[test]
+fn what_matters_is_never_guessed() {
+    for (line, problem) in [
+        ("exists resource role:Primary", "`name` is missing"),
+        ("exists resource name:foo role:Tertiary", "unknown role"),
+        ("exists resource name:foo suspended:fencing,mood", "unknown reason"),
+        ("exists device name:foo volume:0 minor:x", "not a number"),
+        ("exists device name:foo volume:0 minor:1 disk:Weird", "unknown disk state"),
+        ("exists device name:foo volume:0 minor:1 size:99999999999999999999", "not a size"),
+    ] {
+        let error = KernelState::default().take(line).unwrap_err();
+        assert!(error.problem.contains(problem), "{line}: {error}");
+    }
+}

@@ -1,0 +1,181 @@
+//! Reads what `lvs` and `vgs` say with `--reportformat json --units b --nosuffix`.
+//!
+//! Pure. It must never take a missing field for zero.
+
+use hawser_plan::step::Mark;
+use serde::Deserialize;
+
+/// The columns that [`parse_volumes`] needs, for `-o`.
+pub const VOLUME_COLUMNS: &str =
+    "vg_name,lv_name,lv_size,lv_attr,lv_tags,pool_lv,lv_active,data_percent,metadata_percent,zero";
+
+/// One logical volume.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct LogicalVolume {
+    /// Volume group.
+    pub vg_name: String,
+    /// Name.
+    pub lv_name: String,
+    /// Bytes.
+    #[serde(deserialize_with = "number")]
+    pub lv_size: u64,
+    /// Attribute letters; the first is the type ("t" thin pool, "V" thin volume).
+    pub lv_attr: String,
+    /// Tags, by commas.
+    pub lv_tags: String,
+    /// Thin pool that it lies in; empty if in none.
+    pub pool_lv: String,
+    /// "active", or empty.
+    pub lv_active: String,
+    /// How full it is, in hundredths of a percent. `None` where LVM does not say, e.g. inactive.
+    #[serde(deserialize_with = "permyriad")]
+    pub data_percent: Option<u32>,
+    /// Thin pools: how full the metadata is, in hundredths of a percent.
+    #[serde(deserialize_with = "permyriad")]
+    pub metadata_percent: Option<u32>,
+    /// "zero" where new blocks are zeroed before use.
+    pub zero: String,
+}
+
+impl LogicalVolume {
+    /// Whether it is a thin pool.
+    pub fn is_thin_pool(&self) -> bool {
+        self.lv_attr.starts_with('t')
+    }
+
+    /// Whether its device is there.
+    pub fn is_active(&self) -> bool {
+        self.lv_active == "active"
+    }
+
+    /// Hawser's mark, if all its parts are among the tags.
+    pub fn mark(&self) -> Option<Mark> {
+        let find = |prefix: &str| self.lv_tags.split(',').find_map(|tag| tag.strip_prefix(prefix));
+        Some(Mark {
+            cluster_id: find("hawser:")?.to_owned(),
+            resource: find("hawser-resource:")?.to_owned(),
+            replica_incarnation: find("hawser-replica:")?.parse().ok()?,
+            volume: find("hawser-volume:")?.parse().ok()?,
+        })
+    }
+}
+
+/// The tags that carry a mark.
+pub fn tags(mark: &Mark) -> [String; 4] {
+    [
+        format!("hawser:{}", mark.cluster_id),
+        format!("hawser-resource:{}", mark.resource),
+        format!("hawser-replica:{}", mark.replica_incarnation),
+        format!("hawser-volume:{}", mark.volume),
+    ]
+}
+
+/// Whether LVM takes a word as a name or tag, without any meaning for its selection language.
+pub fn is_plain(word: &str) -> bool {
+    !word.is_empty()
+        && word.len() <= 127
+        && !word.starts_with('-')
+        && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.+-:".contains(&byte))
+}
+
+/// Reads the volumes of an `lvs` report.
+///
+/// # Errors
+/// The text is not such a report; the words say where.
+pub fn parse_volumes(text: &str) -> Result<Vec<LogicalVolume>, String> {
+    let report: Report = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    Ok(report.report.into_iter().flat_map(|part| part.lv).collect())
+}
+
+#[derive(Deserialize)]
+struct Report {
+    report: Vec<Part>,
+}
+
+#[derive(Deserialize)]
+struct Part {
+    #[serde(default)]
+    lv: Vec<LogicalVolume>,
+}
+
+fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| serde::de::Error::custom(format!("not a number of bytes: {text:?}")))
+}
+
+fn permyriad<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, "0"));
+    let hundredths = format!("{fraction:0<2}");
+    let value =
+        whole.parse::<u32>().ok().zip(hundredths.get(..2).and_then(|digits| digits.parse::<u32>().ok()));
+    value
+        .and_then(|(whole, hundredths)| Some(whole.checked_mul(100)? + hundredths))
+        .map(Some)
+        .ok_or_else(|| serde::de::Error::custom(format!("not a percentage: {text:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const POOL_AND_VOLUMES: &str = include_str!("../../tests/recorded/lvs_pool_and_volumes.json");
+    const NOTHING: &str = include_str!("../../tests/recorded/lvs_nothing_found.json");
+
+    #[test]
+    fn a_pool_and_its_volumes_are_read() {
+        let volumes = parse_volumes(POOL_AND_VOLUMES).unwrap();
+        let pool = &volumes[0];
+        assert!(pool.is_thin_pool() && pool.is_active());
+        assert_eq!(
+            (pool.lv_size, pool.data_percent, pool.metadata_percent),
+            (734_003_200, Some(0), Some(1094))
+        );
+        assert_eq!(pool.zero, "zero");
+        let volume = &volumes[1];
+        assert!(!volume.is_thin_pool());
+        assert_eq!((volume.lv_name.as_str(), volume.pool_lv.as_str()), ("vol1.9-0", "thin"));
+        assert_eq!(
+            volume.mark(),
+            Some(Mark {
+                cluster_id: "c1".into(),
+                resource: "vol1".into(),
+                replica_incarnation: 9,
+                volume: 0
+            })
+        );
+    }
+
+    #[test]
+    fn a_mark_with_a_part_missing_is_none() {
+        let mut volume = parse_volumes(POOL_AND_VOLUMES).unwrap().remove(1);
+        let mark = volume.mark().unwrap();
+        for missing in tags(&mark) {
+            volume.lv_tags =
+                tags(&mark).into_iter().filter(|tag| *tag != missing).collect::<Vec<_>>().join(",");
+            assert_eq!(volume.mark(), None, "without {missing}");
+        }
+        volume.lv_tags = tags(&mark).join(",") + ",someone-elses";
+        assert_eq!(volume.mark(), Some(mark));
+    }
+
+    #[test]
+    fn nothing_found_is_an_empty_list_and_nonsense_an_error() {
+        assert_eq!(parse_volumes(NOTHING).unwrap(), []);
+        assert!(parse_volumes("").is_err());
+        assert!(parse_volumes(r#"{"report":[{"lv":[{"vg_name":"v"}]}]}"#).unwrap_err().contains("lv_name"));
+        assert!(parse_volumes(&POOL_AND_VOLUMES.replace("734003200", "many")).is_err());
+    }
+
+    #[test]
+    fn names_cannot_carry_a_selection() {
+        assert!(is_plain("vol1.9-0") && is_plain("hawser:2f0c-11"));
+        for word in ["", "-x", "a b", "a\"", "a&&b", "a,b", "a{b}", "ä"] {
+            assert!(!is_plain(word), "{word:?}");
+        }
+    }
+}
