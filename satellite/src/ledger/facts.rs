@@ -25,7 +25,7 @@ pub enum OrderProgress {
 
 /// Everything remembered, decoded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Facts {
+pub(super) struct Facts {
     replicas: BTreeMap<ReplicaKey, ReplicaFacts>,
     orders: BTreeMap<u64, OrderProgress>,
 }
@@ -40,7 +40,7 @@ struct ReplicaFacts {
 
 impl Facts {
     /// What is remembered of one replica, in the boot with id `boot`.
-    pub fn remembered(&self, key: &ReplicaKey, boot: &str) -> Remembered {
+    pub(super) fn remembered(&self, key: &ReplicaKey, boot: &str) -> Remembered {
         self.replicas.get(key).map_or_else(Remembered::default, |facts| Remembered {
             created: facts.created,
             behind: facts.behind,
@@ -49,7 +49,7 @@ impl Facts {
     }
 
     /// Adds a note on one replica.
-    pub fn note(&mut self, key: &ReplicaKey, note: Note, boot: &str) {
+    pub(super) fn note(&mut self, key: &ReplicaKey, note: Note, boot: &str) {
         let facts = self.replicas.entry(key.clone()).or_default();
         match note {
             Note::Created => facts.created = true,
@@ -60,29 +60,29 @@ impl Facts {
     }
 
     /// Forgets a replica of which nothing is left. Returns whether it was known.
-    pub fn forget(&mut self, key: &ReplicaKey) -> bool {
+    pub(super) fn forget(&mut self, key: &ReplicaKey) -> bool {
         self.replicas.remove(key).is_some()
     }
 
     /// How far order `id` came; `None` if it was never started.
-    pub fn order(&self, id: u64) -> Option<OrderProgress> {
+    pub(super) fn order(&self, id: u64) -> Option<OrderProgress> {
         self.orders.get(&id).copied()
     }
 
     /// Notes how far order `id` came.
-    pub fn set_order(&mut self, id: u64, progress: OrderProgress) {
+    pub(super) fn set_order(&mut self, id: u64, progress: OrderProgress) {
         self.orders.insert(id, progress);
     }
 
     /// Forgets the orders that `keep` does not want. Returns whether there was one.
-    pub fn retain_orders(&mut self, keep: impl Fn(u64) -> bool) -> bool {
+    pub(super) fn retain_orders(&mut self, keep: impl Fn(u64) -> bool) -> bool {
         let before = self.orders.len();
         self.orders.retain(|id, _| keep(*id));
         self.orders.len() != before
     }
 
     /// The stored form.
-    pub fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let stored = StoredFacts {
             replicas: self
                 .replicas
@@ -108,7 +108,7 @@ impl Facts {
     ///
     /// # Errors
     /// If the bytes are not such a form.
-    pub fn decode(bytes: &[u8]) -> Result<Self, prost::DecodeError> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, prost::DecodeError> {
         let stored = StoredFacts::decode(bytes)?;
         Ok(Self {
             replicas: stored

@@ -1,0 +1,134 @@
+//! Asking the arbiter: any controller, again and again, until there is a committed yes or a committed no.
+//!
+//! Nothing else counts as an answer: not a timeout, not an error, not the first controller's silence. All
+//! controllers are asked, one shortly after the other, because the nearest may be cut off from the leader.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream::FuturesUnordered};
+use hawser_plan::Question;
+use hawser_proto::v1::{ConfirmOwnerRequest, OutdateRequest, arbiter_service_client::ArbiterServiceClient};
+use tokio::time::{sleep, timeout};
+use tonic::Status;
+
+use crate::controllers::Controllers;
+
+/// Between the first question to one controller and the same to the next.
+const STAGGER: Duration = Duration::from_millis(150);
+/// How long one controller may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Between two rounds in which nobody had an answer.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// What a question is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Case {
+    /// Resource.
+    pub resource: String,
+    /// Its incarnation.
+    pub resource_incarnation: u64,
+}
+
+/// A committed answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It is committed.
+    Yes,
+    /// It was refused, for this reason.
+    No(String),
+}
+
+/// Who answers for Raft.
+#[async_trait]
+pub trait Arbiter: Send + Sync + 'static {
+    /// Asks until there is an answer. `request_key` is the same for every try of one question.
+    async fn ask(&self, case: &Case, question: &Question, request_key: &str) -> Answer;
+}
+
+/// The arbiter as the controllers are.
+pub struct ControllerArbiter {
+    node: String,
+    controllers: Arc<Controllers>,
+}
+
+impl ControllerArbiter {
+    /// Asks `controllers` in the name of `node`.
+    pub fn new(node: String, controllers: Arc<Controllers>) -> Self {
+        Self { node, controllers }
+    }
+
+    async fn ask_one(
+        &self,
+        controller: usize,
+        case: &Case,
+        question: &Question,
+        request_key: &str,
+    ) -> Result<Answer, Status> {
+        let channel = self.controllers.kept(controller);
+        let mut client = ArbiterServiceClient::new(channel);
+        match question {
+            Question::Outdate { peer, generation } => {
+                let request = OutdateRequest {
+                    node: self.node.clone(),
+                    resource: case.resource.clone(),
+                    resource_incarnation: case.resource_incarnation,
+                    peer: peer.clone(),
+                    generation: *generation,
+                    request_key: request_key.to_owned(),
+                };
+                let answer = client.outdate(request).await?.into_inner();
+                Ok(if answer.granted { Answer::Yes } else { Answer::No(answer.reason) })
+            }
+            Question::ConfirmOwner { generation } => {
+                let request = ConfirmOwnerRequest {
+                    node: self.node.clone(),
+                    resource: case.resource.clone(),
+                    resource_incarnation: case.resource_incarnation,
+                    generation: *generation,
+                };
+                let answer = client.confirm_owner(request).await?.into_inner();
+                Ok(if answer.confirmed {
+                    Answer::Yes
+                } else {
+                    Answer::No("this node does not own the resource any more".to_owned())
+                })
+            }
+        }
+    }
+
+    async fn round(&self, case: &Case, question: &Question, request_key: &str) -> Option<Answer> {
+        let mut asking: FuturesUnordered<_> = (0..self.controllers.len())
+            .map(|controller| async move {
+                sleep(STAGGER * u32::try_from(controller).unwrap_or(u32::MAX)).await;
+                let answer = timeout(PATIENCE, self.ask_one(controller, case, question, request_key)).await;
+                (controller, answer)
+            })
+            .collect();
+        while let Some((controller, answer)) = asking.next().await {
+            let name = self.controllers.name(controller);
+            match answer {
+                Ok(Ok(answer)) => return Some(answer),
+                Ok(Err(status)) => {
+                    tracing::debug!(controller = name, %status, ?question, "the arbiter has not answered");
+                }
+                Err(_) => {
+                    tracing::debug!(controller = name, ?question, "the arbiter has not answered in time");
+                }
+            }
+        }
+        None
+    }
+}
+
+#[async_trait]
+impl Arbiter for ControllerArbiter {
+    async fn ask(&self, case: &Case, question: &Question, request_key: &str) -> Answer {
+        loop {
+            if let Some(answer) = self.round(case, question, request_key).await {
+                return answer;
+            }
+            sleep(PAUSE).await;
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! One worker's questions to the arbiter, and what came back.
+//!
+//! It must never keep an answer longer than it is worth: a grant ends when the peer is met again or the
+//! generation changes, a refusal with the next document.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use hawser_plan::{
+    Question,
+    desired::{Desired, Replica},
+    observed::{ConnectionState, KernelResource, Looked},
+    situation::Arbitration,
+};
+use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
+
+use crate::{
+    arbiter::{Answer, Arbiter, Case},
+    fence::desk::Desk,
+    keys::Keys,
+    observe::Observation,
+};
+
+/// A peer that has not connected within this time is asked about, if nothing else speaks against it. Longer
+/// than DRBD takes to connect two nodes that are both up.
+const OVERDUE: Duration = Duration::from_secs(6);
+/// A committed no is not questioned again before this time, unless the document changes.
+const STANDS: Duration = Duration::from_secs(10);
+
+/// The questions of one worker.
+pub(super) struct Inquiry {
+    arbiter: Arc<dyn Arbiter>,
+    desk: Desk,
+    keys: Keys,
+    known: Arbitration,
+    /// Owner and generation that the answers are about.
+    about: (String, u64),
+    refused_at: BTreeMap<Question, Instant>,
+    unconnected: BTreeMap<String, Instant>,
+    asking: BTreeMap<Question, AbortHandle>,
+    answered: mpsc::UnboundedSender<(Question, Answer)>,
+    answers: mpsc::UnboundedReceiver<(Question, Answer)>,
+}
+
+impl Inquiry {
+    pub(super) fn new(arbiter: Arc<dyn Arbiter>, desk: Desk, keys: Keys) -> Self {
+        let (answered, answers) = mpsc::unbounded_channel();
+        Self {
+            arbiter,
+            desk,
+            keys,
+            known: Arbitration::default(),
+            about: (String::new(), 0),
+            refused_at: BTreeMap::new(),
+            unconnected: BTreeMap::new(),
+            asking: BTreeMap::new(),
+            answered,
+            answers,
+        }
+    }
+
+    /// What is known now.
+    pub(super) fn known(&self) -> &Arbitration {
+        &self.known
+    }
+
+    /// Takes note of a changed document: answers about another owner or generation are void.
+    pub(super) fn document_changed(&mut self, desired: &Desired, fresh: bool) {
+        let about = match desired {
+            Desired::Replica(replica) => (replica.owner.clone(), replica.generation),
+            Desired::Removal(_) => (String::new(), 0),
+        };
+        if about != self.about {
+            self.about = about;
+            self.known.granted.clear();
+            self.known.confirmed = false;
+        }
+        self.known.confirmed |= fresh;
+        self.known.refused.clear();
+        self.refused_at.clear();
+    }
+
+    /// Takes note of what was found. Returns when to look again although nothing changes.
+    pub(super) fn observed(&mut self, desired: &Desired, observation: &Observation) -> Option<Instant> {
+        let Desired::Replica(replica) = desired else { return None };
+        let drbd_name = desired.drbd_name()?;
+        let now = Instant::now();
+        self.known.granted.extend(self.desk.take_grants(drbd_name, replica.generation));
+        let left_to_helper = self.desk.left_to_helper_until(drbd_name);
+        self.known.helper_asks = left_to_helper.is_some();
+        match &observation.found.kernel {
+            Looked::Present(kernel) => self.meet_peers(replica, kernel, now),
+            Looked::Absent | Looked::Unknown(_) => self.unconnected.clear(),
+        }
+        let overdue = self.unconnected.values().map(|since| *since + OVERDUE).filter(|at| *at > now);
+        let stale = self.refused_at.values().map(|at| *at + STANDS);
+        overdue.chain(stale).chain(left_to_helper).min()
+    }
+
+    fn meet_peers(&mut self, replica: &Replica, kernel: &KernelResource, now: Instant) {
+        for peer in &replica.peers {
+            let found = kernel.peers.get(&peer.node);
+            if found.is_some_and(|found| found.connection == ConnectionState::Connected) {
+                self.unconnected.remove(&peer.node);
+                self.known.granted.remove(&peer.node);
+            } else {
+                self.unconnected.entry(peer.node.clone()).or_insert(now);
+            }
+        }
+        self.known.overdue = self
+            .unconnected
+            .iter()
+            .filter(|(_, since)| now >= **since + OVERDUE)
+            .map(|(peer, _)| peer.clone())
+            .collect();
+        let stale: Vec<Question> = self
+            .refused_at
+            .iter()
+            .filter(|(_, at)| now >= **at + STANDS)
+            .map(|(asked, _)| asked.clone())
+            .collect();
+        for question in stale {
+            self.refused_at.remove(&question);
+            if let Question::Outdate { peer, .. } = question {
+                self.known.refused.remove(&peer);
+            }
+        }
+    }
+
+    /// Goes on asking what is in `questions`, and stops asking anything else.
+    pub(super) fn ask(&mut self, replica: &Replica, questions: &[Question]) {
+        self.asking.retain(|question, asking| {
+            let wanted = questions.contains(question);
+            if !wanted {
+                asking.abort();
+            }
+            wanted
+        });
+        for question in questions {
+            if self.asking.contains_key(question) || self.refused_at.contains_key(question) {
+                continue;
+            }
+            tracing::info!(resource = replica.resource, ?question, "asks the arbiter");
+            let case = Case {
+                resource: replica.resource.clone(),
+                resource_incarnation: replica.resource_incarnation,
+            };
+            let (arbiter, asked, answered) =
+                (Arc::clone(&self.arbiter), question.clone(), self.answered.clone());
+            let request_key = self.keys.draw();
+            let asking = tokio::spawn(async move {
+                let answer = arbiter.ask(&case, &asked, &request_key).await;
+                // The worker may have ended meanwhile.
+                let _ = answered.send((asked, answer));
+            });
+            self.asking.insert(question.clone(), asking.abort_handle());
+        }
+    }
+
+    /// Waits for an answer and takes note of it. Cancel-safe.
+    pub(super) async fn answered(&mut self) {
+        // `self` holds a sender: the channel cannot be closed.
+        let Some((question, answer)) = self.answers.recv().await else { return };
+        // An answer to a question that was withdrawn is about another document or another meeting.
+        if self.asking.remove(&question).is_none() {
+            return;
+        }
+        tracing::info!(?question, ?answer, "the arbiter has answered");
+        match (&question, answer) {
+            (Question::Outdate { peer, .. }, Answer::Yes) => {
+                self.known.granted.insert(peer.clone());
+            }
+            (Question::ConfirmOwner { .. }, Answer::Yes) => self.known.confirmed = true,
+            (Question::Outdate { peer, .. }, Answer::No(reason)) => {
+                self.known.refused.insert(peer.clone(), reason);
+                self.refused_at.insert(question, Instant::now());
+            }
+            (Question::ConfirmOwner { .. }, Answer::No(_)) => {
+                self.refused_at.insert(question, Instant::now());
+            }
+        }
+    }
+}
+
+impl Drop for Inquiry {
+    fn drop(&mut self) {
+        for asking in self.asking.values() {
+            asking.abort();
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! How many steps run at once, and the breaker that stops storage commands on a node whose kernel swallows
+//! them.
+//!
+//! It must never hold up a step that runs no storage command because of one that does.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use hawser_plan::step::Step;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+/// Steps at once, on the whole node.
+const STEPS: usize = 8;
+/// Commands that got stuck in the kernel before no new storage command is started.
+const STUCK: u32 = 3;
+/// After this time one storage command may try whether the kernel has recovered.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// The limits of one node.
+pub(crate) struct Limits {
+    steps: Arc<Semaphore>,
+    domains: Mutex<BTreeMap<String, Arc<Semaphore>>>,
+    breaker: Mutex<Breaker>,
+}
+
+#[derive(Default)]
+struct Breaker {
+    stuck: u32,
+    next_try: Option<Instant>,
+}
+
+/// Held while a step runs.
+pub(super) struct Permit {
+    _step: OwnedSemaphorePermit,
+    _domain: Option<OwnedSemaphorePermit>,
+}
+
+impl Limits {
+    pub(crate) fn new() -> Self {
+        Self { steps: Arc::new(Semaphore::new(STEPS)), domains: Mutex::default(), breaker: Mutex::default() }
+    }
+
+    /// Waits until `step` may run. First for its volume group, so that whoever queues there takes no place
+    /// from others.
+    ///
+    /// # Errors
+    /// Why no storage command is started now.
+    pub(super) async fn admit(&self, step: &Step) -> Result<Permit, String> {
+        let domain = match step.storage() {
+            None => None,
+            Some(provider) => {
+                self.check_breaker()?;
+                Some(acquire(self.domain(provider.contention_domain())).await?)
+            }
+        };
+        Ok(Permit { _step: acquire(Arc::clone(&self.steps)).await?, _domain: domain })
+    }
+
+    /// Notes how a step ended: `stuck` if a command of it is stuck in the kernel.
+    pub(super) fn ended(&self, step: &Step, stuck: bool) {
+        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        if stuck {
+            breaker.stuck = breaker.stuck.saturating_add(1);
+            if breaker.stuck >= STUCK {
+                breaker.next_try = Some(Instant::now() + RETRY);
+            }
+        } else if step.storage().is_some() {
+            *breaker = Breaker::default();
+        }
+    }
+
+    /// Commands that got stuck since a storage command last worked.
+    pub(crate) fn stuck(&self) -> u32 {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner).stuck
+    }
+
+    fn check_breaker(&self) -> Result<(), String> {
+        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        match breaker.next_try {
+            Some(next_try) if next_try > Instant::now() => Err(format!(
+                "the node is wedged: {} commands are stuck in the kernel, no storage command is started; look at \
+                 the node's disks and its kernel log",
+                breaker.stuck
+            )),
+            Some(_) => {
+                breaker.next_try = Some(Instant::now() + RETRY);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn domain(&self, name: &str) -> Arc<Semaphore> {
+        let mut domains = self.domains.lock().unwrap_or_else(PoisonError::into_inner);
+        let one = || Arc::new(Semaphore::new(1));
+        Arc::clone(domains.entry(name.to_owned()).or_insert_with(one))
+    }
+}
+
+async fn acquire(semaphore: Arc<Semaphore>) -> Result<OwnedSemaphorePermit, String> {
+    semaphore.acquire_owned().await.map_err(|_| "the satellite is ending".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use futures::future::poll_immediate;
+    use hawser_plan::step::{BackingVolume, Mark, Provider};
+
+    use super::*;
+
+    fn storage_in(volume_group: &str) -> Step {
+        let mark = Mark { cluster_id: "c".into(), resource: "r".into(), replica_incarnation: 1, volume: 0 };
+        let provider = Provider::Lvm { volume_group: volume_group.into() };
+        Step::EnsureBackingVolume(BackingVolume { provider, name: "r.1-0".into(), size_bytes: 1, mark })
+    }
+
+    fn drbd() -> Step {
+        Step::TakeDown { drbd_name: "r.1".into() }
+    }
+
+    #[tokio::test]
+    async fn one_storage_command_per_volume_group_and_others_beside_it() {
+        let limits = Limits::new();
+
+        let held = limits.admit(&storage_in("vg0")).await.unwrap();
+
+        assert!(limits.admit(&storage_in("vg1")).await.is_ok());
+        assert!(limits.admit(&drbd()).await.is_ok());
+        let step = storage_in("vg0");
+        let mut second = std::pin::pin!(limits.admit(&step));
+        assert!(poll_once(second.as_mut()).await.is_none(), "vg0 is busy");
+        drop(held);
+        assert!(second.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_queue_at_one_volume_group_takes_no_place_from_others() {
+        let limits = Limits::new();
+        let _held = limits.admit(&storage_in("vg0")).await.unwrap();
+        let step = storage_in("vg0");
+        let mut waiting: Vec<_> = (0..STEPS).map(|_| Box::pin(limits.admit(&step))).collect();
+        for one in &mut waiting {
+            assert!(poll_once(one.as_mut()).await.is_none());
+        }
+
+        assert!(limits.admit(&drbd()).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn too_many_stuck_commands_stop_storage_commands_until_one_works_again() {
+        let limits = Limits::new();
+        for _ in 0..STUCK {
+            assert!(limits.admit(&storage_in("vg0")).await.is_ok());
+            limits.ended(&storage_in("vg0"), true);
+        }
+
+        let refused = limits.admit(&storage_in("vg0")).await.err().unwrap();
+        assert!(refused.contains("3 commands are stuck"), "{refused}");
+        assert!(limits.admit(&drbd()).await.is_ok(), "DRBD's commands go on");
+
+        tokio::time::advance(RETRY).await;
+        assert!(limits.admit(&storage_in("vg0")).await.is_ok(), "one may try");
+        assert!(limits.admit(&storage_in("vg0")).await.is_err(), "and only one");
+        limits.ended(&storage_in("vg0"), false);
+        assert!(limits.admit(&storage_in("vg0")).await.is_ok());
+        assert_eq!(limits.stuck(), 0);
+    }
+
+    async fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+        poll_immediate(future).await
+    }
+}

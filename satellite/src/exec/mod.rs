@@ -1,0 +1,164 @@
+//! Doing what the document wants: one worker for each replica incarnation that it names.
+//!
+//! A worker that ends, because the document does not name its replica any more or because the satellite
+//! ends, leaves everything as it is: what is missing in a document is not removed.
+
+mod backoff;
+mod inquiry;
+mod limits;
+mod worker;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep_until},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub(crate) use limits::Limits;
+
+use crate::{
+    arbiter::Arbiter,
+    fence::desk::Desk,
+    host::Host,
+    keys::Keys,
+    ledger::{Ledger, ReplicaKey},
+    metrics::Metrics,
+    observe::Observer,
+    report::{self, Board},
+    wanted::{Wanted, wanted},
+};
+use worker::Worker;
+
+/// All workers look at least this often, whatever the kernel reports.
+const PERIOD: Duration = Duration::from_secs(30);
+
+/// What all workers use.
+pub(crate) struct Shared {
+    pub(crate) node: String,
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) ledger: Ledger,
+    pub(crate) observer: Observer,
+    pub(crate) arbiter: Arc<dyn Arbiter>,
+    pub(crate) desk: Desk,
+    pub(crate) board: Board,
+    pub(crate) limits: Limits,
+    pub(crate) keys: Keys,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+struct Running {
+    wanted: watch::Sender<Wanted>,
+    wake: Arc<Notify>,
+    cancelled: CancellationToken,
+}
+
+/// Keeps a worker for each entry of the accepted document, until `cancelled`. `news` wakes all of them.
+pub(crate) async fn supervise(
+    shared: Arc<Shared>,
+    mut news: watch::Receiver<u64>,
+    cancelled: CancellationToken,
+) {
+    let mut document = shared.ledger.document();
+    let mut kernel = shared.host.changes();
+    let tracker = TaskTracker::new();
+    let mut running: BTreeMap<ReplicaKey, Running> = BTreeMap::new();
+    let mut next_look = Instant::now() + PERIOD;
+    loop {
+        let accepted = document.borrow_and_update().clone();
+        if let Some(accepted) = accepted {
+            let wanted = wanted(&accepted);
+            forget_removed(&shared, &running, &wanted).await;
+            running.retain(|key, worker| {
+                let keep = wanted.contains_key(key);
+                if !keep {
+                    worker.cancelled.cancel();
+                }
+                keep
+            });
+            shared.board.keep_replicas(&wanted.keys().cloned().collect::<BTreeSet<_>>());
+            for (key, wanted) in wanted {
+                hand_over(&shared, &tracker, &mut running, key, wanted);
+            }
+        }
+        tokio::select! {
+            () = cancelled.cancelled() => break,
+            changed = document.changed() => if changed.is_err() { break },
+            changed = kernel.changed() => {
+                if changed.is_err() {
+                    // Without the kernel's word there are still the regular looks.
+                    kernel = watch::Sender::new(0).subscribe();
+                    tracing::warn!("the host reports no changes any more");
+                }
+                wake(&running);
+            }
+            changed = news.changed() => if changed.is_ok() { wake(&running) },
+            () = sleep_until(next_look) => {
+                next_look = Instant::now() + PERIOD;
+                wake(&running);
+            }
+        }
+    }
+    for worker in running.values() {
+        worker.cancelled.cancel();
+    }
+    tracker.close();
+    tracker.wait().await;
+}
+
+fn wake(running: &BTreeMap<ReplicaKey, Running>) {
+    for worker in running.values() {
+        worker.wake.notify_one();
+    }
+}
+
+fn hand_over(
+    shared: &Arc<Shared>,
+    tracker: &TaskTracker,
+    running: &mut BTreeMap<ReplicaKey, Running>,
+    key: ReplicaKey,
+    wanted: Wanted,
+) {
+    if let Some(worker) = running.get(&key) {
+        worker.wanted.send_if_modified(|held| {
+            let changed = *held != wanted;
+            *held = wanted;
+            changed
+        });
+        return;
+    }
+    let unknown = report::replica::unknown(&key.0, key.1, "it has not been looked at yet");
+    shared.board.put_replica(&key, unknown);
+    let (sender, receiver) = watch::channel(wanted);
+    let worker = Running { wanted: sender, wake: Arc::default(), cancelled: CancellationToken::new() };
+    tracker.spawn(
+        Worker::new(
+            Arc::clone(shared),
+            key.clone(),
+            receiver,
+            Arc::clone(&worker.wake),
+            worker.cancelled.clone(),
+        )
+        .run(),
+    );
+    running.insert(key, worker);
+}
+
+/// Forgets what the document does not name any more, if nothing of it is left.
+async fn forget_removed(
+    shared: &Shared,
+    running: &BTreeMap<ReplicaKey, Running>,
+    wanted: &BTreeMap<ReplicaKey, Wanted>,
+) {
+    let gone = running.keys().filter(|key| !wanted.contains_key(*key) && shared.board.is_removed(key));
+    for key in gone {
+        if let Err(error) = shared.ledger.forget(key).await {
+            tracing::warn!(resource = key.0, %error, "a removed replica is still remembered");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! How the node's pools stand: looked at regularly, and after the document changed.
+//!
+//! Only looking: a pool is never made or changed here.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use hawser_plan::{desired, observed::PoolFound};
+use hawser_proto::v1;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    host::{Host, HostError},
+    ledger::Ledger,
+    report::Board,
+};
+
+/// Between two looks.
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// Reports the pools of the accepted document until `cancelled`.
+pub(crate) async fn watch(host: Arc<dyn Host>, ledger: Ledger, board: Board, cancelled: CancellationToken) {
+    let mut document = ledger.document();
+    loop {
+        let pools = document.borrow_and_update().clone().map(|accepted| accepted.document.pools.clone());
+        let mut found = BTreeMap::new();
+        for pool in pools.clone().unwrap_or_default() {
+            let observed = match desired::provider(&pool) {
+                Some(provider) => observed(&pool.name, pool.incarnation, host.pool(&provider).await),
+                None => v1::PoolObserved {
+                    name: pool.name.clone(),
+                    incarnation: pool.incarnation,
+                    problem: "this satellite does not know that kind of pool".to_owned(),
+                    ..v1::PoolObserved::default()
+                },
+            };
+            found.insert(pool.name, observed);
+        }
+        board.put_pools(found);
+        let next = sleep(PERIOD);
+        tokio::pin!(next);
+        loop {
+            tokio::select! {
+                () = cancelled.cancelled() => return,
+                () = &mut next => break,
+                changed = document.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    // Most documents change replicas alone.
+                    let held = document.borrow().clone();
+                    if held.map(|accepted| accepted.document.pools.clone()) != pools {
+                        document.mark_changed();
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The report on a pool that was asked.
+pub(crate) fn observed(
+    name: &str,
+    incarnation: u64,
+    asked: Result<PoolFound, HostError>,
+) -> v1::PoolObserved {
+    let mut observed = v1::PoolObserved { name: name.to_owned(), incarnation, ..v1::PoolObserved::default() };
+    match asked {
+        Ok(found) => {
+            observed.capacity_bytes = found.capacity_bytes;
+            observed.free_bytes = found.free_bytes;
+            observed.metadata_used_permyriad = found.metadata_used_permyriad;
+        }
+        Err(error) => observed.problem = error.to_string(),
+    }
+    observed
+}
+
+/// What is said of a pool that was not told of in time.
+pub(crate) fn late(deadline: Duration) -> HostError {
+    HostError::TimedOut { what: "the answer of the pool's tools".to_owned(), deadline }
+}

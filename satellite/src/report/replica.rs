@@ -1,0 +1,167 @@
+//! What was found of a replica, in the words of the report.
+//!
+//! Only translating: nothing is judged here.
+
+use hawser_plan::{
+    desired::Desired,
+    observed::{DiskState, GateTable, KernelPeer, KernelResource, Looked, ReplicaFound, Role, Suspended},
+};
+use hawser_proto::v1;
+
+use crate::observe::Observation;
+
+/// The report on one replica.
+pub fn observed(
+    desired: &Desired,
+    observation: &Observation,
+    failure: Option<v1::StepFailure>,
+    waits_for: Option<&str>,
+) -> v1::ReplicaObserved {
+    let found = &observation.found;
+    let kernel = found.kernel.present();
+    v1::ReplicaObserved {
+        resource: desired.resource().to_owned(),
+        replica_incarnation: desired.incarnation(),
+        revision: observation.revision,
+        presence: presence(desired, found).into(),
+        role: match &found.kernel {
+            Looked::Present(kernel) => role(kernel.role),
+            Looked::Unknown(_) => v1::DrbdRole::Unknown,
+            Looked::Absent => v1::DrbdRole::Unspecified,
+        }
+        .into(),
+        volumes: desired.volumes().iter().map(|volume| volume_observed(volume, found, kernel)).collect(),
+        peers: kernel
+            .map(|kernel| kernel.peers.iter().map(|(node, peer)| peer_observed(node, peer)).collect())
+            .unwrap_or_default(),
+        suspended: kernel.map(|kernel| suspended(kernel.suspended)).unwrap_or_default(),
+        gate_open: !desired.volumes().is_empty()
+            && desired.volumes().iter().all(|volume| {
+                let gate = found.gates.get(&volume.number).and_then(Looked::present);
+                gate.is_some_and(|gate| gate.table == GateTable::Linear)
+            }),
+        failure,
+        openers: found
+            .openers
+            .present()
+            .into_iter()
+            .flatten()
+            .map(|opener| v1::Opener { pid: opener.pid, name: opener.name.clone() })
+            .collect(),
+        waits_for: waits_for.unwrap_or_default().to_owned(),
+    }
+}
+
+/// The report on a replica of which nothing is known yet, and why.
+pub fn unknown(resource: &str, incarnation: u64, waits_for: &str) -> v1::ReplicaObserved {
+    v1::ReplicaObserved {
+        resource: resource.to_owned(),
+        replica_incarnation: incarnation,
+        presence: v1::Presence::Unknown.into(),
+        waits_for: waits_for.to_owned(),
+        ..v1::ReplicaObserved::default()
+    }
+}
+
+/// Present wins over unknown, unknown over absent: what was not looked at may be there.
+fn presence(desired: &Desired, found: &ReplicaFound) -> v1::Presence {
+    let mut presence = v1::Presence::Absent;
+    let mut add = |absent: bool, present: bool| {
+        if present {
+            presence = v1::Presence::Present;
+        } else if !absent && presence == v1::Presence::Absent {
+            presence = v1::Presence::Unknown;
+        }
+    };
+    fn part<T>(looked: Option<&Looked<T>>) -> (bool, bool) {
+        looked.map_or((false, false), |looked| (looked.is_absent(), looked.present().is_some()))
+    }
+    let mut parts = Vec::new();
+    if desired.drbd_name().is_some() {
+        parts.push(part(Some(&found.kernel)));
+        parts.push(part(Some(&found.configuration)));
+    }
+    for volume in desired.volumes() {
+        parts.push(part(found.gates.get(&volume.number)));
+        if volume.backing.is_some() {
+            parts.push(part(found.backing.get(&volume.number)));
+        }
+    }
+    for (absent, present) in parts {
+        add(absent, present);
+    }
+    presence
+}
+
+fn volume_observed(
+    volume: &hawser_plan::desired::Volume,
+    found: &ReplicaFound,
+    kernel: Option<&KernelResource>,
+) -> v1::VolumeObserved {
+    let in_kernel = kernel.and_then(|kernel| kernel.volumes.get(&volume.number));
+    let backing = found.backing.get(&volume.number).and_then(Looked::present);
+    v1::VolumeObserved {
+        number: volume.number,
+        disk: in_kernel.map_or(v1::DiskState::Unspecified, |found| disk(found.disk)).into(),
+        size_bytes: in_kernel
+            .map_or_else(|| backing.map_or(0, |backing| backing.size_bytes), |found| found.size_bytes),
+        device_path: if found.gates.get(&volume.number).and_then(Looked::present).is_some() {
+            format!("/dev/mapper/{}", volume.gate.name)
+        } else {
+            String::new()
+        },
+    }
+}
+
+fn peer_observed(node: &str, peer: &KernelPeer) -> v1::PeerObserved {
+    v1::PeerObserved {
+        node: node.to_owned(),
+        connection: peer.connection_word.clone(),
+        role: role(peer.role).into(),
+        volumes: peer
+            .volumes
+            .iter()
+            .map(|(number, volume)| v1::PeerVolumeObserved {
+                number: *number,
+                disk: disk(volume.disk).into(),
+                replication: volume.replication.clone(),
+                out_of_sync_bytes: volume.out_of_sync_bytes,
+                done_permyriad: volume.done_permyriad,
+            })
+            .collect(),
+    }
+}
+
+fn role(role: Role) -> v1::DrbdRole {
+    match role {
+        Role::Unknown => v1::DrbdRole::Unknown,
+        Role::Secondary => v1::DrbdRole::Secondary,
+        Role::Primary => v1::DrbdRole::Primary,
+    }
+}
+
+fn disk(disk: DiskState) -> v1::DiskState {
+    match disk {
+        DiskState::Diskless => v1::DiskState::Diskless,
+        DiskState::Attaching => v1::DiskState::Attaching,
+        DiskState::Detaching => v1::DiskState::Detaching,
+        DiskState::Failed => v1::DiskState::Failed,
+        DiskState::Negotiating => v1::DiskState::Negotiating,
+        DiskState::Inconsistent => v1::DiskState::Inconsistent,
+        DiskState::Outdated => v1::DiskState::Outdated,
+        DiskState::Unknown => v1::DiskState::Unknown,
+        DiskState::Consistent => v1::DiskState::Consistent,
+        DiskState::UpToDate => v1::DiskState::UpToDate,
+    }
+}
+
+fn suspended(suspended: Suspended) -> String {
+    let reasons = [
+        (suspended.user, "user"),
+        (suspended.fencing, "fencing"),
+        (suspended.no_data, "no-data"),
+        (suspended.quorum, "quorum"),
+    ];
+    let named: Vec<_> = reasons.iter().filter(|(holds, _)| *holds).map(|(_, name)| *name).collect();
+    named.join(",")
+}
