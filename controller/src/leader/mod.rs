@@ -58,7 +58,10 @@ async fn follow(consensus: Consensus, standing: watch::Sender<Standing>, stopped
     while !stopped.is_cancelled() {
         let now: Leadership = leadership.borrow_and_update().clone();
         let reign = match (now.leading_term(), now.leader()) {
-            (Some(term), _) => begin(&consensus, term).await,
+            (Some(term), _) => {
+                standing.send_replace(Standing::Leaderless);
+                begin(&consensus, term).await
+            }
             (None, Some(leader)) => {
                 standing.send_replace(Standing::Following(leader.clone()));
                 None

@@ -1,6 +1,8 @@
 //! Storage pools. A pool is registered only after its node has said that it is there: asked through its session,
 //! before anything is committed.
 
+use std::time::Duration;
+
 use hawser_proto::{
     names,
     v1::{
@@ -8,6 +10,7 @@ use hawser_proto::{
         probe_pool,
     },
 };
+use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -21,6 +24,9 @@ use crate::{
 
 /// The most that may be promised of a pool, in percent of its capacity.
 const LARGEST_OVERCOMMIT: u32 = 100_000;
+
+/// A registered pool that its node has not reported by then is answered all the same.
+const REPORT_WAIT: Duration = Duration::from_secs(3);
 
 /// `PoolService`.
 pub struct Pools(pub Context);
@@ -93,14 +99,37 @@ impl Pools {
                 incarnation: applied.revision,
                 capacity_bytes: found.capacity_bytes,
             };
-            // So that the next request can already place in it. Should this fail, the loop does it.
+            // Should this fail, the loop does it.
             let recorded =
-                self.0.consensus.propose(loops::command(Command::RecordPoolCapacity(capacity))).await;
+                self.0.consensus.propose(loops::command(Command::RecordPoolCapacity(capacity.clone()))).await;
             if let Err(error) = recorded {
                 tracing::info!(%error, "a new pool's capacity is recorded later");
             }
+            // So that the next request can already place in it.
+            let reported = self.reported(&capacity);
+            if timeout(REPORT_WAIT, reported).await.is_err() {
+                tracing::info!(node = capacity.node, pool = capacity.name, "a new pool is not reported yet");
+            }
         }
         Ok(applied)
+    }
+
+    /// Resolves once the node has reported the pool under its new name, or this member no longer leads.
+    async fn reported(&self, pool: &v1::RecordPoolCapacity) {
+        let Ok(reign) = self.0.reign() else { return };
+        let mut observations = reign.observed.changes();
+        loop {
+            observations.mark_unchanged();
+            let picture = reign.observed.picture();
+            let report = picture.node(&pool.node).and_then(|seen| seen.pools.get(&pool.name));
+            if report.is_some_and(|report| report.incarnation == pool.incarnation) {
+                return;
+            }
+            tokio::select! {
+                _ = observations.changed() => {}
+                () = reign.ended.cancelled() => return,
+            }
+        }
     }
 
     async fn probe(

@@ -10,6 +10,7 @@ use hawser_proto::{
     v1::{self, command::Command, resource_service_server::ResourceService},
 };
 use hawser_state::placement::{Placement, PlacementRequest, place};
+use tokio::time::{Instant, sleep_until};
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
         error::ApiError,
         view,
     },
-    leader::placement_facts,
+    leader::{placement_facts, take_over::GRACE},
 };
 
 /// Group of a request that names none.
@@ -92,7 +93,7 @@ impl Resources {
         let (shared_secret, day0_generation_id) = self.0.random.secrets();
         let mut stale = String::new();
         for _ in 0..PLACEMENT_ATTEMPTS {
-            let placement = self.place(request)?;
+            let placement = self.place_with_patience(request).await?;
             let command = v1::CreateResource {
                 name: request.name.clone(),
                 group: request.group.clone(),
@@ -108,6 +109,34 @@ impl Resources {
             }
         }
         Err(ApiError::Stale(stale))
+    }
+
+    /// A new leader has not heard of every node: for a moment a lack of nodes is no reason to refuse.
+    async fn place_with_patience(&self, request: &v1::CreateResourceRequest) -> Result<Placement, ApiError> {
+        let reign = self.0.reign()?;
+        let mut observations = reign.observed.changes();
+        loop {
+            observations.mark_unchanged();
+            let refused = match self.place(request) {
+                Err(ApiError::Rejected(refused)) if refused.reason() == v1::RejectionReason::NoCapacity => {
+                    refused
+                }
+                other => return other,
+            };
+            let all_heard = self.0.consensus.view().state().nodes().all(|node| {
+                let picture = reign.observed.picture();
+                picture.node(&node.name).is_some_and(|seen| seen.complete)
+            });
+            let grace_ends = reign.began + GRACE;
+            if all_heard || Instant::now() >= grace_ends {
+                return Err(ApiError::Rejected(refused));
+            }
+            tokio::select! {
+                _ = observations.changed() => {}
+                () = sleep_until(grace_ends) => {}
+                () = reign.ended.cancelled() => {}
+            }
+        }
     }
 
     fn place(&self, request: &v1::CreateResourceRequest) -> Result<Placement, ApiError> {

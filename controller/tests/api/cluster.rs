@@ -1,0 +1,241 @@
+//! Controllers in this process, each with its store, its certificate and its ports on loopback.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use hawser_controller::{
+    api::random::Random,
+    config::{Config, RaftConfig},
+    consensus::{Introducer, ORDER_FILE, StoreOrder},
+    controller::Controller,
+};
+use hawser_process::tls::{Authority, Identity, Role, install_crypto_provider};
+use hawser_proto::v1::{
+    self, attachment_service_client::AttachmentServiceClient, cluster_service_client::ClusterServiceClient,
+    node_service_client::NodeServiceClient, operation_service_client::OperationServiceClient,
+    pool_service_client::PoolServiceClient, resource_service_client::ResourceServiceClient,
+};
+use tempfile::TempDir;
+use tokio::time::timeout;
+use tonic::transport::{Channel, Endpoint};
+
+pub(crate) const CLUSTER: &str = "6f0b2f8e-0f4f-4a4e-9d55-0d0b63d1a001";
+/// Longer than anything that a test waits for takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for what must happen.
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} did not happen"))
+}
+
+pub(crate) struct Member {
+    pub(crate) name: String,
+    pub(crate) address: String,
+    config: Config,
+    pub(crate) controller: Option<Controller>,
+}
+
+pub(crate) struct Cluster {
+    pub(crate) authority: Authority,
+    directory: TempDir,
+    pub(crate) members: Vec<Member>,
+}
+
+impl Cluster {
+    /// One controller that leads.
+    pub(crate) async fn single() -> Self {
+        install_crypto_provider();
+        let mut cluster = Self {
+            authority: Authority::generate(CLUSTER, SystemTime::now()).unwrap(),
+            directory: tempfile::tempdir().unwrap(),
+            members: vec![],
+        };
+        let member = cluster.prepare("c1");
+        order(
+            &member.config.data_directory,
+            &StoreOrder::Init {
+                cluster_id: CLUSTER.into(),
+                cluster_name: "test".into(),
+                name: "c1".into(),
+                address: member.address.clone(),
+            },
+        );
+        cluster.start(member).await;
+        cluster
+    }
+
+    /// Three voters.
+    pub(crate) async fn of_three() -> Self {
+        let mut cluster = Self::single().await;
+        for name in ["c2", "c3"] {
+            let member = cluster.prepare(name);
+            let request = v1::AddMemberRequest {
+                request_key: key(),
+                name: name.into(),
+                address: member.address.clone(),
+            };
+            let added = soon("the announcement", cluster.cluster_client(0).add_member(request)).await;
+            let ticket = added.unwrap().into_inner().ticket.unwrap();
+            order(
+                &member.config.data_directory,
+                &StoreOrder::Join {
+                    cluster_id: ticket.cluster_id,
+                    cluster_name: ticket.cluster_name,
+                    lineage: ticket.lineage,
+                    raft_id: ticket.raft_id,
+                    name: ticket.name,
+                    address: ticket.address,
+                    members: ticket
+                        .members
+                        .into_iter()
+                        .map(|member| Introducer {
+                            raft_id: member.raft_id,
+                            name: member.name,
+                            address: member.address,
+                            store_incarnation: member.store_incarnation,
+                        })
+                        .collect(),
+                },
+            );
+            cluster.start(member).await;
+        }
+        let three_voters = async {
+            let consensus = &cluster.members[0].controller.as_ref().unwrap().consensus;
+            let mut leadership = consensus.leadership();
+            loop {
+                let voters = consensus
+                    .status()
+                    .members
+                    .iter()
+                    .filter(|member| member.role == v1::MemberRole::Voter)
+                    .count();
+                if voters == 3 {
+                    return;
+                }
+                // Membership has no event of its own here; any change of leadership is looked at at once.
+                let _ = timeout(Duration::from_millis(50), leadership.changed()).await;
+            }
+        };
+        soon("three voters", three_voters).await;
+        cluster
+    }
+
+    fn prepare(&self, name: &str) -> Member {
+        let port = |_| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (listen, health_listen) = (port(0), port(1));
+        let data_directory = self.directory.path().join(name).join("data");
+        fs::create_dir_all(&data_directory).unwrap();
+        let config = Config {
+            name: name.into(),
+            listen,
+            advertise: listen.to_string(),
+            health_listen,
+            data_directory,
+            tls_directory: self.sign(&self.authority, Role::Controller, name),
+            raft: RaftConfig::default(),
+        };
+        Member { name: name.into(), address: listen.to_string(), config, controller: None }
+    }
+
+    async fn start(&mut self, mut member: Member) {
+        let controller = Controller::start(&member.config, Random::seeded(7)).await.unwrap();
+        member.controller = Some(controller);
+        self.members.push(member);
+    }
+
+    /// Files of a new identity.
+    pub(crate) fn sign(&self, authority: &Authority, role: Role, name: &str) -> PathBuf {
+        let directory = tempfile::tempdir_in(self.directory.path()).unwrap().keep().join("tls");
+        authority.sign(role, name, SystemTime::now()).unwrap().save(&directory).unwrap();
+        directory
+    }
+
+    pub(crate) fn identity(&self, role: Role, name: &str) -> Identity {
+        Identity::load(&self.sign(&self.authority, role, name)).unwrap()
+    }
+
+    pub(crate) fn endpoint(&self, member: usize) -> Endpoint {
+        Endpoint::from_shared(format!("https://{}", self.members[member].address)).unwrap()
+    }
+
+    pub(crate) fn channel(&self, member: usize, role: Role, name: &str) -> Channel {
+        let tls = self.identity(role, name).client_tls();
+        self.endpoint(member).tls_config(tls).unwrap().connect_lazy()
+    }
+
+    pub(crate) fn administrator(&self, member: usize) -> Channel {
+        self.channel(member, Role::Administrator, "root")
+    }
+
+    pub(crate) fn cluster_client(&self, member: usize) -> ClusterServiceClient<Channel> {
+        ClusterServiceClient::new(self.administrator(member))
+    }
+
+    pub(crate) fn nodes(&self, member: usize) -> NodeServiceClient<Channel> {
+        NodeServiceClient::new(self.administrator(member))
+    }
+
+    pub(crate) fn pools(&self, member: usize) -> PoolServiceClient<Channel> {
+        PoolServiceClient::new(self.administrator(member))
+    }
+
+    pub(crate) fn resources(&self, member: usize) -> ResourceServiceClient<Channel> {
+        ResourceServiceClient::new(self.administrator(member))
+    }
+
+    pub(crate) fn attachments(&self, member: usize) -> AttachmentServiceClient<Channel> {
+        AttachmentServiceClient::new(self.administrator(member))
+    }
+
+    /// Waits until the operation has ended, and returns how.
+    pub(crate) async fn wait(&self, member: usize, id: u64) -> v1::Operation {
+        let mut client = OperationServiceClient::new(self.administrator(member));
+        let ended = async {
+            let mut views =
+                client.wait_operation(v1::WaitOperationRequest { id }).await.unwrap().into_inner();
+            let mut last = None;
+            while let Some(view) = views.message().await.unwrap() {
+                last = view.operation;
+            }
+            last.unwrap()
+        };
+        soon(&format!("the end of operation {id}"), ended).await
+    }
+
+    pub(crate) async fn create_node(&self, name: &str) {
+        let address = v1::Address { name: "default".into(), ip: "127.0.0.1".into() };
+        let request =
+            v1::CreateNodeRequest { request_key: key(), name: name.into(), addresses: vec![address] };
+        soon("the node", self.nodes(0).create_node(request)).await.unwrap();
+    }
+
+    pub(crate) async fn create_pool(&self, node: &str) {
+        soon("the pool", self.pools(0).create_pool(pool_request(node, "vg"))).await.unwrap();
+    }
+}
+
+pub(crate) fn pool_request(node: &str, volume_group: &str) -> v1::CreatePoolRequest {
+    v1::CreatePoolRequest {
+        request_key: key(),
+        node: node.into(),
+        name: "fast".into(),
+        provider: Some(v1::create_pool_request::Provider::LvmThin(v1::LvmThinProvider {
+            volume_group: volume_group.into(),
+            thin_pool: "thin".into(),
+        })),
+        overcommit_percent: 0,
+    }
+}
+
+/// A fresh request key.
+pub(crate) fn key() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+fn order(data_directory: &Path, order: &StoreOrder) {
+    fs::write(data_directory.join(ORDER_FILE), serde_json::to_vec(order).unwrap()).unwrap();
+}

@@ -1,0 +1,12 @@
+//! Whole controllers behind mutual TLS on loopback, with satellites that obey and report as scripted.
+//!
+//! What is tested here is what a person or a satellite meets at the port: nothing is reached into.
+
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod cluster;
+mod lifecycle;
+mod relaying;
+mod satellite;
+mod take_over;

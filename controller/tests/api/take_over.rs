@@ -1,0 +1,162 @@
+//! A resource changes hands: refused while its holder is healthy, granted when the holder cannot go on, and the
+//! arbiter tells exactly one of them yes.
+
+use hawser_process::tls::Role;
+use hawser_proto::v1::{self, arbiter_service_client::ArbiterServiceClient};
+use tonic::Code;
+
+use super::{
+    cluster::{Cluster, key, soon},
+    lifecycle::{attach, create, two_nodes},
+    satellite::Satellite,
+};
+
+async fn resource(cluster: &Cluster) -> v1::Resource {
+    let consensus = &cluster.members[0].controller.as_ref().unwrap().consensus;
+    consensus.view().state().resource("data").unwrap().clone()
+}
+
+async fn ask_to_outdate(cluster: &Cluster, node: &str, peer: &str, generation: u64) -> v1::OutdateResponse {
+    let mut arbiter = ArbiterServiceClient::new(cluster.channel(0, Role::Satellite, node));
+    let request = v1::OutdateRequest {
+        node: node.into(),
+        resource: "data".into(),
+        resource_incarnation: resource(cluster).await.incarnation,
+        peer: peer.into(),
+        generation,
+        request_key: key(),
+    };
+    soon("the arbiter's answer", arbiter.outdate(request)).await.unwrap().into_inner()
+}
+
+fn request(node: &str) -> v1::CreateAttachmentRequest {
+    v1::CreateAttachmentRequest { request_key: key(), resource: "data".into(), node: node.into(), mode: 0 }
+}
+
+async fn wait_until(cluster: &Cluster, what: &str, done: impl Fn(&v1::Resource) -> bool) {
+    let view = cluster.members[0].controller.as_ref().unwrap().consensus.view().clone();
+    let reached = async {
+        let mut revisions = view.revisions();
+        while !view.state().resource("data").is_some_and(&done) {
+            revisions.changed().await.unwrap();
+        }
+    };
+    soon(what, reached).await;
+}
+
+fn outdated(resource: &v1::Resource) -> Vec<&str> {
+    let arbitration = resource.arbitration.as_ref().unwrap();
+    arbitration.outdated.iter().map(|outdated| outdated.node.as_str()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_survivor_of_a_power_cut_takes_over_and_the_loser_is_told_no() {
+    let cluster = Cluster::single().await;
+    let [one, two] = two_nodes(&cluster).await;
+    create(&cluster, "data").await;
+    attach(&cluster, "data", "n1").await;
+
+    // The power cut: the satellite is gone, DRBD on the other side notices.
+    drop(one);
+    two.play(|script| script.cut_off = true).await;
+    let taken = attach(&cluster, "data", "n2").await;
+    assert_eq!(taken.taken_over_from, "n1");
+    let after = resource(&cluster).await;
+    assert_eq!(after.arbitration.as_ref().unwrap().owner, "n2");
+    assert_eq!(outdated(&after), ["n1"]);
+
+    // The old owner's kernel had asked, too: it owned generation 1.
+    let answer = ask_to_outdate(&cluster, "n1", "n2", 1).await;
+    assert!(!answer.granted);
+    assert!(!answer.reason.is_empty());
+
+    // Back and in sync: the mark goes, and nothing before that clears it.
+    let back = Satellite::start(&cluster, 0, "n1").await;
+    back.play(|script| script.cut_off = true).await;
+    two.play(|script| script.cut_off = false).await;
+    assert_eq!(outdated(&resource(&cluster).await), ["n1"]);
+    back.play(|script| script.cut_off = false).await;
+    wait_until(&cluster, "the sync", |resource| outdated(resource).is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_owner_goes_on_and_its_peer_cannot_take_over() {
+    let cluster = Cluster::single().await;
+    let [one, two] = two_nodes(&cluster).await;
+    create(&cluster, "data").await;
+    attach(&cluster, "data", "n1").await;
+
+    one.play(|script| {
+        script.cut_off = true;
+        script.suspended = "fencing".into();
+    })
+    .await;
+    two.play(|script| script.cut_off = true).await;
+    let yes = ask_to_outdate(&cluster, "n1", "n2", 1).await;
+    assert!(yes.granted && yes.number > 0, "{yes:?}");
+
+    let refused =
+        soon("the refusal", cluster.attachments(0).create_attachment(request("n2"))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("the copy of data on node n2 is behind"), "{}", refused.message());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_healthy_holder_is_not_robbed() {
+    let cluster = Cluster::single().await;
+    let [one, _two] = two_nodes(&cluster).await;
+    create(&cluster, "data").await;
+    attach(&cluster, "data", "n1").await;
+
+    let mut attachments = cluster.attachments(0);
+    let asking = attachments.create_attachment(request("n2"));
+    // The holder speaks after the request was made: it lives.
+    let speaking = async {
+        loop {
+            one.play(|_| {}).await;
+            tokio::task::yield_now().await;
+        }
+    };
+    let refused = tokio::select! {
+        answer = asking => answer.unwrap_err(),
+        () = speaking => unreachable!("it speaks for ever"),
+    };
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("detach it there first"), "{}", refused.message());
+    assert_eq!(one.node, "n1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fails_beside_a_good_copy_is_marked() {
+    let cluster = Cluster::single().await;
+    let [_one, two] = two_nodes(&cluster).await;
+    create(&cluster, "data").await;
+    attach(&cluster, "data", "n1").await;
+
+    two.play(|script| script.disk = Some(v1::DiskState::Diskless)).await;
+    wait_until(&cluster, "the mark", |resource| outdated(resource) == ["n2"]).await;
+    two.play(|script| script.disk = None).await;
+    wait_until(&cluster, "the sync", |resource| outdated(resource).is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generation_stands_until_it_is_taken() {
+    let cluster = Cluster::single().await;
+    let _satellites = two_nodes(&cluster).await;
+    create(&cluster, "data").await;
+    attach(&cluster, "data", "n1").await;
+    let incarnation = resource(&cluster).await.incarnation;
+
+    let mut arbiter = ArbiterServiceClient::new(cluster.channel(0, Role::Satellite, "n1"));
+    let table = [(incarnation, 1, true), (incarnation, 2, false), (incarnation + 1, 1, false)];
+    for (resource_incarnation, generation, expected) in table {
+        let question = v1::ConfirmOwnerRequest {
+            node: "n1".into(),
+            resource: "data".into(),
+            resource_incarnation,
+            generation,
+        };
+        let answer = arbiter.confirm_owner(question).await.unwrap().into_inner();
+        assert_eq!(answer.confirmed, expected, "{resource_incarnation} {generation}");
+    }
+}
