@@ -85,9 +85,14 @@ impl LabDirectory {
         self.node(node).join("console.log")
     }
 
-    /// Configuration and identity of a client on the host.
-    pub fn client(&self) -> PathBuf {
-        self.0.join("client")
+    /// What `hawser cluster init` made for the lab's cluster.
+    pub fn cluster(&self) -> PathBuf {
+        self.0.join("cluster")
+    }
+
+    /// The configuration for `hawser` on the host; it is there when the lab has a cluster.
+    pub fn client_configuration(&self) -> PathBuf {
+        self.0.join("client/client.toml")
     }
 
     /// Removes what a lab made. The directory itself goes when nothing else is in it.
@@ -96,7 +101,7 @@ impl LabDirectory {
     /// The system's error for the first thing that cannot be removed.
     pub fn remove(&self) -> std::io::Result<()> {
         for directory in
-            [self.runtime(), self.share(), self.0.join("nodes"), self.client(), self.0.join("cluster")]
+            [self.runtime(), self.share(), self.0.join("nodes"), self.0.join("client"), self.cluster()]
         {
             if directory.exists() {
                 std::fs::remove_dir_all(directory)?;

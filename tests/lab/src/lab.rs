@@ -368,7 +368,8 @@ fn is_locked(directory: &LabDirectory) -> bool {
     nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockSharedNonblock).is_err()
 }
 
-fn copy(source: &Path, target: &Path) -> std::io::Result<()> {
+/// Copies a file, or a directory with all that is in it, with the files' rights.
+pub(crate) fn copy(source: &Path, target: &Path) -> std::io::Result<()> {
     if !source.is_dir() {
         if let Some(parent) = target.parent() {
             std::fs::create_dir_all(parent)?;

@@ -6,6 +6,7 @@
 //!
 //! [`Lab`] is the door for programs; the binary `hawser-lab` offers the same verbs to people.
 
+pub mod cluster;
 pub mod daemon;
 pub mod directories;
 pub mod error;

@@ -119,6 +119,8 @@ enum Verb {
         /// The port.
         port: u16,
     },
+    /// Print what makes a shell find the programs, this lab and its cluster: eval "$(hawser-lab env)".
+    Env,
     /// The lab's own process.
     #[command(hide = true)]
     RunLab {

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use anyhow::Context;
 use clap::Args;
+use hawser_lab::cluster;
 use hawser_lab::setup::{self, Way};
 use hawser_lab::wire::agent::{AgentRequest, Execute};
 use hawser_lab::{Lab, LabOptions};
@@ -77,6 +79,7 @@ pub(super) async fn run(place: &Place, verb: Verb) -> anyhow::Result<ExitCode> {
         }
         Verb::Forward { node, port } => println!("{}", lab.forward(&node, port).await?),
         Verb::Export { port } => lab.export(port).await?,
+        Verb::Env => show::environment(&lab),
         Verb::Setup { .. }
         | Verb::Up(_)
         | Verb::Logs { .. }
@@ -99,12 +102,20 @@ async fn up(place: &Place, up: Up) -> anyhow::Result<ExitCode> {
         ..LabOptions::new(&place.name)
     };
     let lab = Lab::up(&options, place.resolve()?, false).await?;
-    println!(
-        "{} nodes are up after {:.1} s in {}",
-        options.nodes,
-        began.elapsed().as_secs_f32(),
-        lab.directory().path().display()
-    );
+    let path = lab.directory().path().display();
+    println!("{} nodes are up after {:.1} s in {path}", options.nodes, began.elapsed().as_secs_f32());
+    if up.bare {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let formed = cluster::form(&lab, &options).await.with_context(|| {
+        let named = format!("--directory {path}");
+        format!(
+            "the nodes are up but form no cluster; `hawser-lab {named} logs n1 hawser-controller` may tell why, \
+             `hawser-lab {named} down` ends them"
+        )
+    })?;
+    println!("their cluster is formed after {:.1} s; try", began.elapsed().as_secs_f32());
+    println!("  hawser --config {} node list", formed.client_configuration.display());
     Ok(ExitCode::SUCCESS)
 }
 

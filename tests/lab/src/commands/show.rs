@@ -4,7 +4,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use hawser_lab::Lab;
 use hawser_lab::directories::LabDirectory;
+use hawser_lab::options::programs;
 use hawser_lab::wire::agent::ServiceStatus;
 use hawser_lab::wire::control::{LabStatus, NodeStatus, Power};
 
@@ -46,6 +48,18 @@ fn node_line(node: &NodeStatus) -> String {
         .map_or("-".to_owned(), |time| format!("{}.{} s", time / 1000, time % 1000 / 100));
     let ports: Vec<_> = node.forwards.iter().map(|(port, own)| format!("{own}>{port}")).collect();
     format!("{power:<9}{:<12}{kernel:<14}{drbd:<14}{boot:<10}{}", node.cluster_address, ports.join(" "))
+}
+
+/// Prints a shell's exports for this lab.
+pub(super) fn environment(lab: &Lab) {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
+    let programs = programs();
+    println!("export PATH={}:\"$PATH\"", quoted(&programs.to_string_lossy()));
+    println!("export HAWSER_LAB_DIRECTORY={}", quoted(&lab.directory().path().to_string_lossy()));
+    let client = lab.directory().client_configuration();
+    if client.exists() {
+        println!("export HAWSER_CONFIG={}", quoted(&client.to_string_lossy()));
+    }
 }
 
 /// Prints a node's services.

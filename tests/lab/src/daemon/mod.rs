@@ -64,7 +64,7 @@ async fn live(directory: &LabDirectory, tied: bool) -> Result<(), LabError> {
         }
     }
     // Removes the control socket when this process is killed.
-    let _warden = Command::new(&program)
+    let mut warden = Command::new(&program)
         .arg("keep-node")
         .arg(format!("--parent={}", std::process::id()))
         .arg("--remove")
@@ -86,6 +86,10 @@ async fn live(directory: &LabDirectory, tied: bool) -> Result<(), LabError> {
             .tried(|| format!("cannot remove the lab's files in {}", directory.path().display()))?;
     }
     let _ = std::fs::remove_dir_all(runtime);
+    // Whoever looks after this process's end shall find no process of it.
+    if warden.start_kill().is_ok() {
+        let _ = warden.wait().await;
+    }
     result
 }
 

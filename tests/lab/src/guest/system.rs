@@ -30,6 +30,7 @@ pub(super) fn prepare(configuration: &GuestConfiguration) -> anyhow::Result<Vec<
     load_modules(configuration, &mut warnings)?;
     bring_up_network(configuration, &mut warnings);
     mount_state().context("the state disk is not usable")?;
+    show_programs_where_the_host_has_them(configuration)?;
     Ok(warnings)
 }
 
@@ -90,6 +91,17 @@ fn mount_state() -> anyhow::Result<()> {
     }
     fs::create_dir_all("/var/lib/hawser/satellite/drbd.d")?;
     Ok(())
+}
+
+/// The node's own mounts hide what the host has below them, and a checkout may lie below `/root` or `/tmp`.
+fn show_programs_where_the_host_has_them(configuration: &GuestConfiguration) -> anyhow::Result<()> {
+    let programs = &configuration.programs;
+    if programs.exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(programs)?;
+    let path = programs.to_string_lossy();
+    mount_one("hostfs", &path, "hostfs", MsFlags::MS_RDONLY, Some(&path))
 }
 
 fn run(program: &str, arguments: &[&str], input: &str) -> anyhow::Result<()> {

@@ -1,0 +1,142 @@
+//! Makes a Hawser cluster of a lab's nodes, with nothing but the programs that an administrator has: `hawser` on
+//! the host, LVM's tools in the nodes. It must never write to a store or speak Hawser's protocols itself.
+
+pub mod administrator;
+pub mod identity;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::LabError;
+use crate::lab::Lab;
+use crate::network::addresses::cluster;
+use crate::options::LabOptions;
+use crate::wire::agent::Service;
+use administrator::Administrator;
+use identity::Identity;
+
+/// The volume group and the thin pool on every node's data disk.
+pub const THIN_POOL: &str = "hawser/thin";
+/// The name under which the thin pools are registered.
+pub const POOL: &str = "thin";
+/// The service that is a node's controller.
+pub const CONTROLLER: &str = "hawser-controller";
+/// The service that is a node's satellite.
+pub const SATELLITE: &str = "hawser-satellite";
+
+/// Port of a controller's API.
+const API: u16 = 6470;
+/// More voters cost time and gain nothing in a lab.
+const MOST_CONTROLLERS: u8 = 3;
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A cluster that was formed.
+#[derive(Debug, Clone)]
+pub struct Formed {
+    /// The client configuration for `hawser` on the host.
+    pub client_configuration: PathBuf,
+}
+
+/// Forms a cluster of all nodes: controllers on the first three (on the first alone where there are fewer),
+/// a satellite and a registered thin pool on each.
+///
+/// # Errors
+/// Which step failed on which node, with the words of the program that failed.
+pub async fn form(lab: &Lab, options: &LabOptions) -> Result<Formed, LabError> {
+    let controllers = if options.nodes < MOST_CONTROLLERS { 1 } else { MOST_CONTROLLERS };
+    let nodes = options.node_names();
+    let identity = Identity::make(lab, options, controllers).await?;
+    let hawser = Administrator::new(&options.programs, &identity.client_configuration);
+
+    let prepare = |name: &str| prepare_node(lab, name.to_owned(), identity.staged(name));
+    let (first, others) =
+        nodes.split_first().ok_or_else(|| LabError::Refused("the lab has no nodes".to_owned()))?;
+    let begin = async {
+        prepare(&first.0).await?;
+        lab.set_services(&first.0, services(true)).await?;
+        for (name, number) in others.iter().filter(|(_, number)| *number <= controllers) {
+            let order = identity.create_store(name);
+            hawser.add_member(name, &format!("{}:{API}", cluster(*number)), &order).await?;
+        }
+        Ok(())
+    };
+    let rest = all(others.iter().map(|(name, _)| prepare(name)));
+    let ((), ()) = tokio::try_join!(begin, rest)?;
+
+    let start =
+        all(others.iter().map(|(name, number)| start_node(lab, name, *number <= controllers, &identity)));
+    let register = all(nodes.iter().map(|(name, number)| register(&hawser, name, *number)));
+    let ((), ()) = tokio::try_join!(start, register)?;
+    hawser.until_all_vote(usize::from(controllers), DEADLINE).await?;
+    Ok(Formed { client_configuration: identity.client_configuration })
+}
+
+/// Puts configuration and certificates into a node and makes its thin pool.
+async fn prepare_node(lab: &Lab, name: String, staged: PathBuf) -> Result<(), LabError> {
+    run(lab, &name, &["cp", "-r", "-T", &staged.to_string_lossy(), "/"]).await?;
+    let group = THIN_POOL.split('/').next().unwrap_or(THIN_POOL);
+    run(lab, &name, &["vgcreate", "-q", group, "/dev/ubdb"]).await?;
+    let pool = ["lvcreate", "-q", "-T", "-l", "95%FREE", THIN_POOL, "--zero", "y", "--errorwhenfull", "y"];
+    run(lab, &name, &pool).await
+}
+
+async fn start_node(lab: &Lab, name: &str, controls: bool, identity: &Identity) -> Result<(), LabError> {
+    if controls {
+        let staged = identity.staged_order(lab, name)?;
+        run(lab, name, &["cp", "-r", "-T", &staged.to_string_lossy(), "/"]).await?;
+    }
+    lab.set_services(name, services(controls)).await.map(drop)
+}
+
+async fn register(hawser: &Administrator, name: &str, number: u8) -> Result<(), LabError> {
+    let address = cluster(number).to_string();
+    hawser.run(&["node", "create", name, "--address", &address]).await?;
+    // The pool is looked at through the satellite's session, which comes up in its own time.
+    hawser.until_done(&["pool", "create", name, POOL, "--lvm-thin", THIN_POOL], DEADLINE).await
+}
+
+fn services(controls: bool) -> Vec<Service> {
+    let service = |name: &str| Service {
+        name: name.to_owned(),
+        arguments: vec![name.to_owned()],
+        environment: std::collections::BTreeMap::new(),
+    };
+    let controller = controls.then(|| service(CONTROLLER));
+    controller.into_iter().chain([service(SATELLITE)]).collect()
+}
+
+async fn run(lab: &Lab, node: &str, arguments: &[&str]) -> Result<(), LabError> {
+    let finished = lab.exec(node, arguments).await?;
+    if finished.code == 0 {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&finished.error_output).trim().to_owned();
+    Err(LabError::Refused(format!(
+        "{} failed on node {node} with code {}: {words}",
+        arguments.join(" "),
+        finished.code
+    )))
+}
+
+/// Runs all at once; the first error ends them.
+async fn all(
+    steps: impl Iterator<Item = impl Future<Output = Result<(), LabError>>>,
+) -> Result<(), LabError> {
+    let mut steps: Vec<_> = steps.map(Box::pin).collect();
+    std::future::poll_fn(|context| {
+        let mut failed = None;
+        steps.retain_mut(|step| match step.as_mut().poll(context) {
+            std::task::Poll::Pending => true,
+            std::task::Poll::Ready(result) => {
+                failed = failed.take().or(result.err());
+                false
+            }
+        });
+        match failed {
+            Some(error) => std::task::Poll::Ready(Err(error)),
+            None if steps.is_empty() => std::task::Poll::Ready(Ok(())),
+            None => std::task::Poll::Pending,
+        }
+    })
+    .await
+}
