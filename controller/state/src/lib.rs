@@ -10,6 +10,8 @@ mod capacity;
 mod change;
 mod desired;
 mod drbd_sizes;
+#[cfg(test)]
+mod fixture;
 mod index;
 mod operations;
 pub mod placement;

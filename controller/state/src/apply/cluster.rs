@@ -187,3 +187,118 @@ pub(super) fn divergence(state: &State, command: &Command) -> Option<Divergence>
         committed: hexadecimal(&checksum.sha256),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use hawser_proto::v1::{Checksum, RejectionReason, command::Command as Kind};
+
+    use super::*;
+    use crate::fixture::{Cluster, create_node, initialize};
+
+    #[test]
+    fn nothing_is_applied_before_the_cluster_is_initialized() {
+        let mut cluster = Cluster::empty();
+        assert_eq!(cluster.reason(create_node("n1", "10.0.0.1")), RejectionReason::Precondition);
+        cluster.applied(initialize());
+        cluster.applied(create_node("n1", "10.0.0.1"));
+        assert_eq!(cluster.reason(initialize()), RejectionReason::AlreadyExists);
+    }
+
+    #[test]
+    fn a_new_cluster_has_its_controller_and_the_default_group() {
+        let cluster = Cluster::initialized();
+        let group = cluster.state.group(DEFAULT_GROUP).unwrap();
+        assert_eq!((group.replicas, group.layers().collect()), (2, vec![Layer::Drbd, Layer::Storage]));
+        assert_eq!(cluster.state.member(1).unwrap().name, "c1");
+        assert_eq!(cluster.state.cluster().lineage, 1);
+    }
+
+    #[test]
+    fn a_cluster_is_not_started_from_nonsense() {
+        let valid = || match initialize() {
+            Kind::InitializeCluster(command) => command,
+            _ => unreachable!("it initializes"),
+        };
+        type Spoil = fn(&mut InitializeCluster);
+        let cases: [(&str, Spoil); 6] = [
+            ("cluster_id", |command| command.cluster_id = "a b".into()),
+            ("name", |command| command.name = "Lab".into()),
+            ("lineage", |command| command.lineage = 0),
+            ("first_member.raft_id", |command| command.first_member = None),
+            ("first_member.name", |command| command.first_member.as_mut().unwrap().name.clear()),
+            ("first_member.address", |command| command.first_member.as_mut().unwrap().address = "c1".into()),
+        ];
+        for (field, spoil) in cases {
+            let mut command = valid();
+            spoil(&mut command);
+            let rejected = Cluster::empty().rejected(Kind::InitializeCluster(command));
+            assert_eq!((rejected.reason(), rejected.field.as_str()), (RejectionReason::Invalid, field));
+        }
+    }
+
+    #[test]
+    fn a_controller_is_announced_once_and_joins_with_one_store() {
+        let mut cluster = Cluster::initialized();
+        let announce = |name: &str, address: &str| {
+            Kind::AnnounceMember(AnnounceMember { name: name.into(), address: address.into() })
+        };
+        let joined = |raft_id, store_incarnation| {
+            Kind::RecordMemberJoined(RecordMemberJoined { raft_id, store_incarnation })
+        };
+        let raft_id = cluster.applied(announce("c2", "c2:6470")).number;
+        assert_eq!(raft_id, cluster.index);
+        assert_eq!(cluster.reason(announce("c2", "c3:6470")), RejectionReason::AlreadyExists);
+        assert_eq!(cluster.reason(announce("c3", "c2:6470")), RejectionReason::AlreadyExists);
+        assert_eq!(cluster.rejected(announce("c3", "c3")).field, "address");
+
+        assert_eq!(cluster.reason(joined(raft_id, 0)), RejectionReason::Invalid);
+        assert_eq!(cluster.reason(joined(99, 5)), RejectionReason::NotFound);
+        cluster.applied(joined(raft_id, 5));
+        cluster.applied(joined(raft_id, 5));
+        assert_eq!(cluster.reason(joined(raft_id, 6)), RejectionReason::Precondition);
+        assert_eq!(cluster.state.member(raft_id).unwrap().store_incarnation, 5);
+    }
+
+    #[test]
+    fn the_clock_adds_up_what_leaders_waited() {
+        let mut cluster = Cluster::initialized();
+        cluster.applied(Kind::Tick(Tick { elapsed_ms: 400 }));
+        cluster.applied(Kind::Tick(Tick { elapsed_ms: 600 }));
+        assert_eq!(cluster.state.cluster().elapsed_ms, 1000);
+        assert_eq!(cluster.reason(Kind::Tick(Tick { elapsed_ms: u64::MAX })), RejectionReason::Invalid);
+    }
+
+    #[test]
+    fn the_feature_level_never_falls_nor_leaves_this_release_behind() {
+        let mut cluster = Cluster::initialized();
+        for (level, valid) in [(0, false), (FEATURE_LEVEL, true), (FEATURE_LEVEL + 1, false)] {
+            let effect = cluster.commit(Kind::RaiseFeatureLevel(RaiseFeatureLevel { level }));
+            assert_eq!(
+                matches!(effect.outcome.outcome, Some(hawser_proto::v1::outcome::Outcome::Applied(_))),
+                valid
+            );
+        }
+    }
+
+    #[test]
+    fn a_controller_whose_state_differs_learns_it_from_the_committed_checksum() {
+        let mut cluster = Cluster::initialized();
+        let checked_revision = cluster.index;
+        let sha256 = cluster.state.checksum().to_vec();
+        cluster.index = CHECKSUM_INTERVAL;
+        cluster.applied(create_node("n1", "10.0.0.1"));
+        let mut differing = cluster.clone();
+
+        let checksum =
+            |at_revision, sha256: &[u8]| Kind::Checksum(Checksum { at_revision, sha256: sha256.to_vec() });
+        assert_eq!(cluster.commit(checksum(checked_revision, &sha256)).divergence, None);
+        assert_eq!(cluster.state.checkpoint().unwrap().checksum().to_vec(), sha256);
+        let divergence = differing.commit(checksum(checked_revision, &[0; 32])).divergence.unwrap();
+        assert_eq!(divergence.revision, checked_revision);
+        assert_eq!(divergence.committed, "00".repeat(32));
+        // Of any other revision nothing is known here.
+        assert_eq!(differing.commit(checksum(checked_revision + 1, &[0; 32])).divergence, None);
+    }
+}

@@ -130,3 +130,99 @@ pub(super) fn delete(transaction: &mut Transaction<'_>, command: &DeleteResource
     transaction.remove_group(&command.name);
     Ok(Success::DONE)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use hawser_proto::v1::{RejectionReason, command::Command as Kind};
+
+    use super::*;
+    use crate::fixture::Cluster;
+
+    fn options(section: &str, key: &str, value: &str) -> Option<DrbdOptions> {
+        let entry = BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        let mut options = DrbdOptions::default();
+        match section {
+            "resource" => options.resource = entry,
+            "net" => options.net = entry,
+            _ => options.disk = entry,
+        }
+        Some(options)
+    }
+
+    fn group(name: &str) -> CreateResourceGroup {
+        CreateResourceGroup { name: name.into(), ..CreateResourceGroup::default() }
+    }
+
+    #[test]
+    fn what_is_not_said_is_chosen_by_the_layers() {
+        let storage = i32::from(Layer::Storage);
+        for (layers, replicas) in [(vec![], 2), (vec![Layer::Drbd.into(), storage], 2), (vec![storage], 1)] {
+            let mut cluster = Cluster::initialized();
+            cluster.applied(Kind::CreateResourceGroup(CreateResourceGroup { layers, ..group("fast") }));
+            assert_eq!(cluster.state.group("fast").unwrap().replicas, replicas);
+        }
+    }
+
+    #[test]
+    fn bad_groups_are_refused_with_the_field() {
+        let (drbd, luks, storage) = (Layer::Drbd.into(), Layer::Luks.into(), Layer::Storage.into());
+        let cases = [
+            (group("Fast"), "name"),
+            (CreateResourceGroup { replicas: MOST_REPLICAS + 1, ..group("g") }, "replicas"),
+            (CreateResourceGroup { replicas: 2, layers: vec![storage], ..group("g") }, "replicas"),
+            (CreateResourceGroup { pool: "a/b".into(), ..group("g") }, "pool"),
+            (CreateResourceGroup { layers: vec![drbd], ..group("g") }, "layers"),
+            (CreateResourceGroup { layers: vec![storage, drbd], ..group("g") }, "layers"),
+            (CreateResourceGroup { layers: vec![drbd, luks, storage], ..group("g") }, "layers"),
+            (CreateResourceGroup { layers: vec![99], ..group("g") }, "layers"),
+            (
+                CreateResourceGroup { options: options("net", "max-buffers", "8k;}"), ..group("g") },
+                "options.net.max-buffers",
+            ),
+            (CreateResourceGroup { options: options("disk", "Fencing", "x"), ..group("g") }, "options.disk"),
+            (
+                CreateResourceGroup { options: options("disk", "fencing", "dont-care"), ..group("g") },
+                "options.disk.fencing",
+            ),
+            (
+                CreateResourceGroup { options: options("net", "protocol", "A"), ..group("g") },
+                "options.net.protocol",
+            ),
+            (
+                CreateResourceGroup { options: options("resource", "quorum", "off"), ..group("g") },
+                "options.resource.quorum",
+            ),
+        ];
+        for (command, field) in cases {
+            let rejected = Cluster::initialized().rejected(Kind::CreateResourceGroup(command.clone()));
+            assert_eq!(
+                (rejected.reason(), rejected.field.as_str()),
+                (RejectionReason::Invalid, field),
+                "{command:?}"
+            );
+        }
+        let again = Cluster::initialized().reason(Kind::CreateResourceGroup(group(DEFAULT_GROUP)));
+        assert_eq!(again, RejectionReason::AlreadyExists);
+    }
+
+    #[test]
+    fn a_group_goes_when_no_resource_was_made_from_it() {
+        let delete = |name: &str| Kind::DeleteResourceGroup(DeleteResourceGroup { name: name.into() });
+        let mut cluster = Cluster::with_nodes(2);
+        assert_eq!(cluster.reason(delete("none")), RejectionReason::NotFound);
+        assert_eq!(cluster.reason(delete(DEFAULT_GROUP)), RejectionReason::Precondition);
+
+        cluster.applied(Kind::CreateResourceGroup(CreateResourceGroup {
+            options: options("net", "max-buffers", "8000"),
+            ..group("fast")
+        }));
+        let mut create = cluster.create_resource("web", &["n1", "n2"]);
+        create.group = "fast".into();
+        cluster.applied(Kind::CreateResource(create));
+        assert_eq!(cluster.reason(delete("fast")), RejectionReason::InUse);
+        let document = cluster.state.document("n1").unwrap();
+        assert_eq!(document.replicas[0].options.as_ref().unwrap().net["max-buffers"], "8000");
+    }
+}

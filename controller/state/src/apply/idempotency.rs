@@ -91,3 +91,91 @@ pub(super) fn remember(state: &mut State, request: &RequestKey, outcome: &Outcom
 pub(super) fn expire(transaction: &mut Transaction<'_>) {
     transaction.expire_requests();
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use hawser_proto::v1::{Tick, command::Command as Kind};
+
+    use super::*;
+    use crate::fixture::{Cluster, applied, create_node, rejected};
+
+    fn key(caller: &str, key: &str, request: u8) -> Option<RequestKey> {
+        Some(RequestKey { caller: caller.into(), key: key.into(), request_sha256: vec![request; 32] })
+    }
+
+    #[test]
+    fn a_repeated_request_gets_the_first_answer_and_is_not_carried_out_again() {
+        let mut cluster = Cluster::initialized();
+        let first = cluster.commit_as(key("administrator/ann", "k1", 1), create_node("n1", "10.0.0.1"));
+        let again = cluster.commit_as(key("administrator/ann", "k1", 1), create_node("n1", "10.0.0.1"));
+        assert_eq!(first.outcome, again.outcome);
+        assert_eq!(again.changes, Vec::new());
+
+        let refused = cluster.commit_as(key("administrator/ann", "k2", 2), create_node("n1", "10.0.0.1"));
+        let again = cluster.commit_as(key("administrator/ann", "k2", 2), create_node("n1", "10.0.0.1"));
+        assert_eq!(rejected(refused.outcome.clone()).reason(), RejectionReason::AlreadyExists);
+        assert_eq!(refused.outcome, again.outcome);
+    }
+
+    #[test]
+    fn a_key_belongs_to_one_request_of_one_caller() {
+        let mut cluster = Cluster::initialized();
+        cluster.commit_as(key("administrator/ann", "k1", 1), create_node("n1", "10.0.0.1"));
+        let reused = cluster.commit_as(key("administrator/ann", "k1", 2), create_node("n2", "10.0.0.2"));
+        assert_eq!(rejected(reused.outcome).reason(), RejectionReason::RequestKeyReused);
+        applied(cluster.commit_as(key("administrator/bob", "k1", 2), create_node("n2", "10.0.0.2")).outcome);
+    }
+
+    #[test]
+    fn a_key_or_hash_that_can_be_none_is_refused() {
+        let long = "k".repeat(LONGEST_PART + 1);
+        for (caller, name) in [("", "k"), ("c", ""), (long.as_str(), "k"), ("c", long.as_str())] {
+            let effect =
+                Cluster::initialized().commit_as(key(caller, name, 1), create_node("n1", "10.0.0.1"));
+            assert_eq!(rejected(effect.outcome).field, "request_key");
+        }
+        let short = RequestKey { request_sha256: vec![1; 31], ..key("c", "k", 1).unwrap() };
+        let effect = Cluster::initialized().commit_as(Some(short), create_node("n1", "10.0.0.1"));
+        assert_eq!(rejected(effect.outcome).field, "request_key");
+    }
+
+    #[test]
+    fn what_is_stale_may_be_tried_again_with_the_same_key() {
+        let mut cluster = Cluster::with_nodes(2);
+        let mut create = cluster.create_resource("web", &["n1", "n2"]);
+        create.placed[0].node_incarnation += 1;
+        create.computed_at_revision -= 1;
+        let request = key("administrator/ann", "k1", 1);
+        let stale = cluster.commit_as(request.clone(), Kind::CreateResource(create.clone())).outcome;
+        assert!(matches!(stale.outcome, Some(outcome::Outcome::Stale(_))));
+        create.placed[0].node_incarnation -= 1;
+        applied(cluster.commit_as(request, Kind::CreateResource(create)).outcome);
+    }
+
+    #[test]
+    fn an_answer_is_kept_for_a_day_of_committed_time() {
+        let mut cluster = Cluster::initialized();
+        cluster.commit_as(key("c", "k", 1), create_node("n1", "10.0.0.1"));
+        let hour = 60 * 60 * 1000;
+        for _ in 0..23 {
+            cluster.applied(Kind::Tick(Tick { elapsed_ms: hour }));
+        }
+        assert_eq!(cluster.state.idempotency.len(), 1);
+        cluster.applied(Kind::Tick(Tick { elapsed_ms: hour }));
+        assert_eq!(cluster.state.idempotency.len(), 0);
+        assert_eq!(cluster.state.index.expiry.len(), 0);
+    }
+
+    #[test]
+    fn a_full_table_refuses_new_requests_and_answers_old_ones() {
+        let mut cluster = Cluster::initialized();
+        let first = cluster.commit_as(key("c", "k1", 1), create_node("n1", "10.0.0.1")).outcome;
+        let (old, new) = (key("c", "k1", 1).unwrap(), key("c", "k2", 1).unwrap());
+        assert_eq!(recall_within(&cluster.state, &new, 2), None);
+        let refused = recall_within(&cluster.state, &new, 1).unwrap();
+        assert_eq!(rejected(refused).reason(), RejectionReason::TableFull);
+        assert_eq!(recall_within(&cluster.state, &old, 1), Some(first));
+    }
+}

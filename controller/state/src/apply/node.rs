@@ -112,3 +112,104 @@ pub(super) fn record_facts(transaction: &mut Transaction<'_>, command: &RecordNo
     }
     Ok(Success::DONE)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use hawser_proto::v1::{NodeFacts, RejectionReason, command::Command as Kind};
+
+    use super::*;
+    use crate::fixture::{Cluster, create_node, facts_84};
+
+    fn address(name: &str, ip: &str) -> Address {
+        Address { name: name.into(), ip: ip.into() }
+    }
+
+    fn delete(name: &str) -> Kind {
+        Kind::DeleteNode(DeleteNode { name: name.into() })
+    }
+
+    #[test]
+    fn bad_nodes_are_refused_with_the_field() {
+        let default = || address("default", "10.0.0.9");
+        let cases = [
+            ("N1", vec![default()], RejectionReason::Invalid, "name"),
+            ("", vec![default()], RejectionReason::Invalid, "name"),
+            ("n1", vec![default()], RejectionReason::AlreadyExists, "name"),
+            ("n9", vec![], RejectionReason::Invalid, "addresses"),
+            ("n9", vec![address("backup", "10.0.0.9")], RejectionReason::Invalid, "addresses"),
+            ("n9", vec![default(), default()], RejectionReason::Invalid, "addresses"),
+            (
+                "n9",
+                vec![default(), address("a b", "10.0.0.8")],
+                RejectionReason::Invalid,
+                "addresses[1].name",
+            ),
+            ("n9", vec![address("default", "n1")], RejectionReason::Invalid, "addresses[0].ip"),
+            ("n9", vec![address("default", "10.0.0.1")], RejectionReason::AlreadyExists, "addresses[0].ip"),
+            ("n9", vec![default(); MOST_ADDRESSES + 1], RejectionReason::Invalid, "addresses"),
+        ];
+        for (name, addresses, reason, field) in cases {
+            let mut cluster = Cluster::with_nodes(1);
+            let command = CreateNode { name: name.into(), addresses };
+            let rejected = cluster.rejected(Kind::CreateNode(command.clone()));
+            assert_eq!((rejected.reason(), rejected.field.as_str()), (reason, field), "{command:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_is_forgotten_only_when_nothing_lies_on_it() {
+        let mut cluster = Cluster::with_resource();
+        assert_eq!(cluster.reason(delete("n9")), RejectionReason::NotFound);
+        let rejected = cluster.rejected(delete("n1"));
+        assert_eq!(rejected.reason(), RejectionReason::InUse);
+        assert!(rejected.message.contains("resource web"), "{}", rejected.message);
+
+        let mut cluster = Cluster::initialized();
+        cluster.applied(create_node("n1", "10.0.0.1"));
+        cluster.applied(delete("n1"));
+        assert_eq!(cluster.state.document("n1"), None);
+    }
+
+    #[test]
+    fn a_node_with_a_pool_stays() {
+        assert_eq!(Cluster::with_nodes(1).reason(delete("n1")), RejectionReason::InUse);
+    }
+
+    #[test]
+    fn facts_belong_to_one_incarnation() {
+        let mut cluster = Cluster::initialized();
+        cluster.applied(create_node("n1", "10.0.0.1"));
+        let incarnation = cluster.index;
+        let facts = |incarnation, uname: &str| {
+            Kind::RecordNodeFacts(RecordNodeFacts {
+                node: "n1".into(),
+                incarnation,
+                uname: uname.into(),
+                facts: Some(facts_84()),
+            })
+        };
+        assert_eq!(cluster.reason(facts(incarnation + 1, "n1")), RejectionReason::NotFound);
+        assert_eq!(cluster.rejected(facts(incarnation, "n 1")).field, "uname");
+        cluster.applied(facts(incarnation, "host-1"));
+        assert_eq!(cluster.state.node("n1").unwrap().uname, "host-1");
+        // What is known already is no change.
+        assert_eq!(cluster.commit(facts(incarnation, "host-1")).changes, Vec::new());
+    }
+
+    #[test]
+    fn a_new_uname_reaches_the_documents_of_the_peers() {
+        let mut cluster = Cluster::with_resource();
+        let incarnation = cluster.state.node("n1").unwrap().incarnation;
+        cluster.applied(Kind::RecordNodeFacts(RecordNodeFacts {
+            node: "n1".into(),
+            incarnation,
+            uname: "renamed".into(),
+            facts: Some(NodeFacts { drbd_version: "8.4.12".into(), ..facts_84() }),
+        }));
+        let document = cluster.state.document("n2").unwrap();
+        assert_eq!(document.revision, cluster.index);
+        assert_eq!(document.replicas[0].peers[0].uname, "renamed");
+    }
+}

@@ -116,3 +116,102 @@ pub(super) fn record_capacity(transaction: &mut Transaction<'_>, command: &Recor
 fn no_such_pool(node: &str, name: &str) -> Denial {
     Denial::not_found("name", format!("node {} has no such pool {}", names::shown(node), names::shown(name)))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use hawser_proto::v1::{
+        DirectoryProvider, LvmProvider, LvmThinProvider, RejectionReason, ZfsProvider,
+        command::Command as Kind,
+    };
+
+    use super::*;
+    use crate::fixture::{Cluster, POOL, create_pool as create_thin};
+
+    fn create(name: &str, provider: create_pool::Provider) -> CreatePool {
+        CreatePool { node: "n1".into(), name: name.into(), provider: Some(provider), overcommit_percent: 0 }
+    }
+
+    #[test]
+    fn bad_pools_are_refused_with_the_field() {
+        use create_pool::Provider as P;
+        let thin = |volume_group: &str, thin_pool: &str| {
+            P::LvmThin(LvmThinProvider { volume_group: volume_group.into(), thin_pool: thin_pool.into() })
+        };
+        let cases = [
+            (create("P", thin("vg", "p")), RejectionReason::Invalid, "name"),
+            (create(POOL, thin("vg", "p")), RejectionReason::AlreadyExists, "name"),
+            (create("p", thin("vg/x", "p")), RejectionReason::Invalid, "lvm_thin.volume_group"),
+            (create("p", thin("vg", "p_tdata")), RejectionReason::Invalid, "lvm_thin.thin_pool"),
+            (create("p", thin("vg0", POOL)), RejectionReason::AlreadyExists, "provider"),
+            (
+                create("p", P::Lvm(LvmProvider { volume_group: "-v".into() })),
+                RejectionReason::Invalid,
+                "lvm.volume_group",
+            ),
+            (
+                create("p", P::Zfs(ZfsProvider { dataset: "/t".into() })),
+                RejectionReason::Invalid,
+                "zfs.dataset",
+            ),
+            (
+                create("p", P::Directory(DirectoryProvider { path: "x".into() })),
+                RejectionReason::Invalid,
+                "directory.path",
+            ),
+            (
+                CreatePool { provider: None, ..create("p", thin("v", "p")) },
+                RejectionReason::Invalid,
+                "provider",
+            ),
+            (
+                CreatePool { node: "n9".into(), ..create("p", thin("v", "p")) },
+                RejectionReason::NotFound,
+                "node",
+            ),
+            (
+                CreatePool { overcommit_percent: u32::MAX, ..create("p", thin("v", "p")) },
+                RejectionReason::Invalid,
+                "overcommit_percent",
+            ),
+        ];
+        for (command, reason, field) in cases {
+            let rejected = Cluster::with_nodes(1).rejected(Kind::CreatePool(command.clone()));
+            assert_eq!((rejected.reason(), rejected.field.as_str()), (reason, field), "{command:?}");
+        }
+    }
+
+    #[test]
+    fn a_pool_is_forgotten_only_when_nothing_lies_in_it() {
+        let delete = |name: &str| Kind::DeletePool(DeletePool { node: "n1".into(), name: name.into() });
+        let mut cluster = Cluster::with_resource();
+        assert_eq!(cluster.reason(delete("other")), RejectionReason::NotFound);
+        assert_eq!(cluster.reason(delete(POOL)), RejectionReason::InUse);
+
+        let mut cluster = Cluster::with_nodes(1);
+        cluster.applied(create_thin("n1", "second"));
+        assert_eq!(cluster.state.document("n1").unwrap().pools.len(), 2);
+        cluster.applied(delete("second"));
+        assert_eq!(cluster.state.document("n1").unwrap().pools.len(), 1);
+    }
+
+    #[test]
+    fn a_capacity_belongs_to_one_incarnation_and_is_no_order() {
+        let mut cluster = Cluster::with_nodes(1);
+        let incarnation = cluster.state.pool("n1", POOL).unwrap().incarnation;
+        let revision = cluster.state.document("n1").unwrap().revision;
+        let record = |incarnation, capacity_bytes| {
+            Kind::RecordPoolCapacity(RecordPoolCapacity {
+                node: "n1".into(),
+                name: POOL.into(),
+                incarnation,
+                capacity_bytes,
+            })
+        };
+        assert_eq!(cluster.reason(record(incarnation + 1, 5)), RejectionReason::NotFound);
+        cluster.applied(record(incarnation, 5));
+        assert_eq!(cluster.state.pool("n1", POOL).unwrap().capacity_bytes, 5);
+        assert_eq!(cluster.state.document("n1").unwrap().revision, revision);
+    }
+}
