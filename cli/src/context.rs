@@ -45,6 +45,15 @@ impl Context {
         self.client.call(what, self.request_limit(), attempt).await
     }
 
+    /// As [`Context::call`], for what changes nothing.
+    pub(crate) async fn read<T, F, Fut>(&self, what: &str, attempt: F) -> Result<T, ClientError>
+    where
+        F: FnMut(Controller) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        self.client.read(what, self.request_limit(), attempt).await
+    }
+
     /// How long a single request may take.
     pub(crate) fn request_limit(&self) -> Duration {
         self.timeout.min(LONGEST_REQUEST)
@@ -103,7 +112,7 @@ macro_rules! every_page {
         let mut items = Vec::new();
         loop {
             let page = $context
-                .call($what, async |controller| controller.$noun().$verb(request.clone()).await)
+                .read($what, async |controller| controller.$noun().$verb(request.clone()).await)
                 .await?;
             items.extend(page.$answer);
             if page.next_page_token.is_empty() {

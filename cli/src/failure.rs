@@ -113,7 +113,8 @@ impl Failure {
 fn remedy(error: &ClientError) -> &'static str {
     match error {
         ClientError::Unreachable { .. } => {
-            "; check that a controller runs there, and that --controllers or the client configuration names it"
+            "; check that a controller runs there, and that --controllers or the client configuration names it; \
+             `hawser cluster status` shows whether they have a quorum"
         }
         ClientError::NotTrusted { .. } => {
             "; check that tls_directory in the client configuration belongs to this cluster"

@@ -118,7 +118,7 @@ async fn an_operation_that_takes_too_long_goes_on_and_says_what_it_waits_for() {
 async fn a_refusal_is_told_as_the_cluster_told_it() {
     let mut details = ErrorDetails::new();
     details.set_error_info("NO_CAPACITY", "hawser", std::collections::HashMap::new());
-    let refusal = "resource data cannot be placed: n1: pool ssd has 512 MiB left; n2: offline";
+    let refusal = "2 replicas need as many nodes: n1: pool ssd has 512 MiB left; n2: offline";
     let cluster = Cluster::start(Script {
         create: vec![Err(Status::with_error_details(Code::ResourceExhausted, refusal, details))],
         ..Default::default()
@@ -128,7 +128,7 @@ async fn a_refusal_is_told_as_the_cluster_told_it() {
     let said = cluster.hawser(&CREATE).await;
 
     assert_eq!((said.code, said.stdout.as_str()), (1, ""));
-    assert_eq!(said.stderr, format!("error: {refusal}\n"));
+    assert_eq!(said.stderr, format!("error: cannot create resource data: {refusal}\n"));
     assert_eq!(cluster.keys().len(), 1);
 }
 
@@ -276,6 +276,9 @@ async fn what_the_command_line_cannot_mean_is_refused_by_field() {
         (&["node", "create", "n1"], "--address"),
         (&["pool", "create", "n1", "ssd", "--lvm-thin", "vg0"], "--lvm-thin"),
         (&["group", "create", "g", "--replicas", "two"], "--replicas"),
+        (&["group", "create", "g", "--replicas", "0"], "--replicas"),
+        (&["resource", "create", "data", "--size", "1GiB", "--replicas", "0"], "--replicas"),
+        (&["pool", "create", "n1", "ssd", "--lvm-thin", "vg0/thin", "--overcommit", "0"], "--overcommit"),
         (&["group", "create", "g", "--replicas", "2", "--layers", "luks2"], "--layers"),
         (&["group", "create", "g", "--replicas", "2", "--net", "x"], "--net"),
         (&["operation", "show", "-1"], "-1"),

@@ -12,13 +12,14 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{Response, Status};
 
 use crate::{
-    ClientError, Controller, Rejection, Tried, controller::Controller as Target, endpoint::Endpoint,
-    verdict::Verdict,
+    ClientError, Controller, Rejection, Tried, Unanswered, controller::Controller as Target,
+    endpoint::Endpoint, verdict::Verdict,
 };
 
 /// Pause after the first round in which no controller answered; it doubles with each further one.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const NO_ANSWER: &str = "no answer in time";
 
 /// A client of one cluster. Cheap to share behind an `Arc`; calls may run at once.
 pub struct Client {
@@ -61,18 +62,32 @@ impl Client {
     /// # Errors
     /// [`ClientError::Rejected`] as soon as the cluster refuses, [`ClientError::NotTrusted`] as soon as every
     /// endpoint failed the check of certificates, else [`ClientError::Unreachable`] at the deadline.
-    pub async fn call<T, F, Fut>(
-        &self,
-        what: &str,
-        within: Duration,
-        mut attempt: F,
-    ) -> Result<T, ClientError>
+    pub async fn call<T, F, Fut>(&self, what: &str, within: Duration, attempt: F) -> Result<T, ClientError>
     where
         F: FnMut(Controller) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
-        let deadline = Instant::now() + within;
-        let mut journey = Journey::new(what, within);
+        self.travel(Journey::new(what, within, true), attempt).await
+    }
+
+    /// As [`Client::call`], for what changes nothing.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn read<T, F, Fut>(&self, what: &str, within: Duration, attempt: F) -> Result<T, ClientError>
+    where
+        F: FnMut(Controller) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        self.travel(Journey::new(what, within, false), attempt).await
+    }
+
+    async fn travel<T, F, Fut>(&self, mut journey: Journey<'_>, mut attempt: F) -> Result<T, ClientError>
+    where
+        F: FnMut(Controller) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        let deadline = Instant::now() + journey.within;
         let mut pauses = ExponentialBuilder::default()
             .with_min_delay(SHORTEST_PAUSE)
             .with_max_delay(LONGEST_PAUSE)
@@ -94,13 +109,15 @@ impl Client {
                     }
                     Ok(Err(status)) => status,
                     Err(_) => {
-                        journey.note(&endpoint.address, "no answer".to_owned());
-                        journey.perhaps_done = true;
+                        journey.note(&endpoint.address, NO_ANSWER.to_owned());
+                        journey.unanswered = true;
                         return Err(journey.unreachable());
                     }
                 };
                 match Verdict::of(&status) {
-                    Verdict::Final => return Err(ClientError::Rejected(Rejection::from_status(&status))),
+                    Verdict::Final => {
+                        return Err(ClientError::Rejected(Rejection::from_status(journey.what, &status)));
+                    }
                     Verdict::Untrusted(outcome) => {
                         untrusted += 1;
                         journey.note(&endpoint.address, outcome);
@@ -108,7 +125,7 @@ impl Client {
                     Verdict::Again { after, perhaps_done, outcome } => {
                         tracing::debug!(endpoint = endpoint.address, %outcome, "trying the next controller");
                         pause = pause.max(after.unwrap_or_default());
-                        journey.perhaps_done |= perhaps_done;
+                        journey.unanswered |= perhaps_done;
                         journey.note(&endpoint.address, outcome);
                     }
                 }
@@ -125,7 +142,11 @@ impl Client {
     }
 
     /// Asks every endpoint at once, each a single time, and gives what each answered, in their order.
-    pub async fn ask_each<T, F, Fut>(&self, within: Duration, attempt: F) -> Vec<(String, Result<T, String>)>
+    pub async fn ask_each<T, F, Fut>(
+        &self,
+        within: Duration,
+        attempt: F,
+    ) -> Vec<(String, Result<T, Unanswered>)>
     where
         F: Fn(Controller) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>> + Send + 'static,
@@ -140,16 +161,18 @@ impl Client {
                 (endpoint.address.clone(), tokio::spawn(timeout_at(deadline, call)))
             })
             .collect();
+        let unanswered = |outcome: String| Unanswered { outcome, untrusted: false };
         let mut answers = Vec::with_capacity(asked.len());
         for (address, task) in asked {
             let answer = match task.await {
                 Ok(Ok(Ok(answer))) => Ok(answer.into_inner()),
                 Ok(Ok(Err(status))) => Err(match Verdict::of(&status) {
-                    Verdict::Final => Rejection::from_status(&status).to_string(),
-                    Verdict::Untrusted(outcome) | Verdict::Again { outcome, .. } => outcome,
+                    Verdict::Final => unanswered(status.message().to_owned()),
+                    Verdict::Untrusted(outcome) => Unanswered { outcome, untrusted: true },
+                    Verdict::Again { outcome, .. } => unanswered(outcome),
                 }),
-                Ok(Err(_)) => Err("no answer".to_owned()),
-                Err(error) => Err(error.to_string()),
+                Ok(Err(_)) => Err(unanswered(NO_ANSWER.to_owned())),
+                Err(error) => Err(unanswered(error.to_string())),
             };
             answers.push((address, answer));
         }
@@ -162,12 +185,15 @@ struct Journey<'a> {
     what: &'a str,
     within: Duration,
     tried: Vec<Tried>,
-    perhaps_done: bool,
+    /// Whether what is asked for changes anything.
+    changes: bool,
+    /// A request was sent whose answer never came.
+    unanswered: bool,
 }
 
 impl<'a> Journey<'a> {
-    fn new(what: &'a str, within: Duration) -> Self {
-        Self { what, within, tried: Vec::new(), perhaps_done: false }
+    fn new(what: &'a str, within: Duration, changes: bool) -> Self {
+        Self { what, within, tried: Vec::new(), changes, unanswered: false }
     }
 
     fn note(&mut self, endpoint: &str, outcome: String) {
@@ -182,7 +208,7 @@ impl<'a> Journey<'a> {
             what: self.what.to_owned(),
             within: self.within,
             tried: self.tried,
-            perhaps_done: self.perhaps_done,
+            perhaps_done: self.changes && self.unanswered,
         }
     }
 

@@ -9,7 +9,7 @@ use tonic_types::StatusExt;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ClientError {
     /// The cluster refused it. Final: trying again gives the same answer.
-    #[error("{0}")]
+    #[error("cannot {what}: {0}", what = .0.what)]
     Rejected(Rejection),
     /// No controller answered in time.
     #[error(
@@ -47,6 +47,15 @@ pub enum ClientError {
     },
 }
 
+/// Why one endpoint gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unanswered {
+    /// What went wrong there.
+    pub outcome: String,
+    /// It was a certificate that was refused, theirs or ours.
+    pub untrusted: bool,
+}
+
 /// One endpoint and what became of the last try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tried {
@@ -69,6 +78,8 @@ fn list(tried: &[Tried]) -> String {
 /// A refusal, as the cluster stated it in its `google.rpc` details.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
+    /// What was asked for, as a verb and its object.
+    pub what: String,
     /// gRPC's coarse word.
     pub code: Code,
     /// The cluster's append-only word, e.g. `NOT_FOUND`; empty where a proxy or an older peer answered.
@@ -80,13 +91,14 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    pub(crate) fn from_status(status: &Status) -> Self {
+    pub(crate) fn from_status(what: &str, status: &Status) -> Self {
         let details = status.get_error_details();
         let field = details
             .bad_request()
             .and_then(|request| request.field_violations.first())
             .map(|violation| violation.field.clone());
         Self {
+            what: what.to_owned(),
             code: status.code(),
             reason: details.error_info().map(|info| info.reason.clone()).unwrap_or_default(),
             field: field.unwrap_or_default(),
@@ -102,7 +114,7 @@ impl fmt::Display for Rejection {
         } else {
             formatter.write_str(&self.message)?;
         }
-        // Messages of fields begin with the field mostly; where they do not, it is added.
+        // A field whose name the message has says nothing new.
         if !self.field.is_empty() && !self.message.contains(&self.field) {
             write!(formatter, " (field {})", self.field)?;
         }

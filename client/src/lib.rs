@@ -12,7 +12,7 @@ mod verdict;
 
 pub use client::Client;
 pub use controller::{Carrier, Controller, GiveUpAt};
-pub use error::{ClientError, Rejection, Tried};
+pub use error::{ClientError, Rejection, Tried, Unanswered};
 pub use operation::WaitError;
 
 /// A new key that makes one mutating request recognizable: every retry of it carries the same key, and the

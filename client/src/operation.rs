@@ -51,7 +51,7 @@ impl Client {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let opened = self
-                .call(&what, left, async |controller| {
+                .read(&what, left, async |controller| {
                     controller.operations().wait_operation(v1::WaitOperationRequest { id }).await
                 })
                 .await;
@@ -73,7 +73,7 @@ impl Client {
                         last = Some(view);
                     }
                     Ok(Err(status)) if Verdict::of(&status) == Verdict::Final => {
-                        return Err(ClientError::Rejected(Rejection::from_status(&status)).into());
+                        return Err(ClientError::Rejected(Rejection::from_status(&what, &status)).into());
                     }
                     Ok(Ok(None) | Err(_)) => {
                         tokio::time::sleep_until((Instant::now() + PAUSE).min(deadline)).await;

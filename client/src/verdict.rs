@@ -7,6 +7,8 @@ use std::{error::Error, io, time::Duration};
 use tonic::{Code, ConnectError, Status};
 use tonic_types::StatusExt;
 
+use crate::client::NO_ANSWER;
+
 /// What to do after a failed attempt.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -39,9 +41,10 @@ impl Verdict {
         // A server that gives up at our own deadline, or ends, says Cancelled or DeadlineExceeded.
         let passing = matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded);
         if passing || after.is_some() {
-            let outcome = match status.message() {
-                "" => format!("answered {:?}", status.code()),
-                message => message.to_owned(),
+            let outcome = match (status.code(), status.message()) {
+                (Code::Cancelled | Code::DeadlineExceeded, _) => NO_ANSWER.to_owned(),
+                (code, "") => format!("answered {code:?}"),
+                (_, message) => message.to_owned(),
             };
             return Self::Again { after, perhaps_done: true, outcome };
         }

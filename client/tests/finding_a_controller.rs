@@ -167,7 +167,7 @@ async fn a_refusal_is_final_and_told_whole() {
     let ClientError::Rejected(rejection) = &error else { panic!("{error:?}") };
     assert_eq!(rejection.code, Code::InvalidArgument);
     assert_eq!((rejection.reason.as_str(), rejection.field.as_str()), ("INVALID", "name"));
-    assert_eq!(error.to_string(), "node name \"N9\" is not allowed");
+    assert_eq!(error.to_string(), "cannot create node n9: node name \"N9\" is not allowed");
     assert_eq!(fake.seen.lock().unwrap().len(), 1);
 }
 
@@ -203,6 +203,14 @@ async fn a_request_without_an_answer_may_have_been_done() {
     let text = error.to_string();
     assert!(matches!(error, ClientError::Unreachable { perhaps_done: true, .. }), "{text}");
     assert!(text.contains("may have been carried out"), "{text}");
+
+    let read = client
+        .read("delete node n9", SHORT, async |controller| {
+            controller.nodes().delete_node(v1::DeleteNodeRequest::default()).await
+        })
+        .await
+        .unwrap_err();
+    assert!(matches!(read, ClientError::Unreachable { perhaps_done: false, .. }), "{read}");
 }
 
 #[tokio::test]

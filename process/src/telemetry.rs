@@ -8,6 +8,8 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 
 /// Environment variable with the filter, e.g. `info,hawser_satellite=debug`.
 pub const FILTER_VARIABLE: &str = "HAWSER_LOG";
+/// What is shown without it. The consensus and storage libraries tell every step at level `info`.
+const DEFAULT_FILTER: &str = "info,openraft=warn,sled=warn";
 /// Environment variable with the form of the lines: `compact` or `json`.
 pub const FORMAT_VARIABLE: &str = "HAWSER_LOG_FORMAT";
 
@@ -43,7 +45,7 @@ pub enum Format {
 }
 
 /// Installs the subscriber for the whole process, as the two environment variables say; without them,
-/// compact lines from level `info` on.
+/// compact lines of Hawser from level `info` on.
 ///
 /// # Errors
 /// If a variable holds what cannot be understood, or a subscriber is there already.
@@ -60,7 +62,7 @@ pub fn install() -> Result<(), TelemetryError> {
 }
 
 fn filter(value: Option<&str>) -> Result<EnvFilter, TelemetryError> {
-    let value = value.unwrap_or("info");
+    let value = value.unwrap_or(DEFAULT_FILTER);
     EnvFilter::try_new(value)
         .map_err(|error| TelemetryError::Filter { value: value.to_owned(), reason: error.to_string() })
 }

@@ -1,7 +1,9 @@
 //! `hawser cluster status`: every controller is asked and each says what it knows, with or without a quorum.
 
+use std::time::Duration;
+
 use clap::Args;
-use hawser_client::{ClientError, Tried};
+use hawser_client::{ClientError, Tried, Unanswered};
 use hawser_proto::v1;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -65,21 +67,33 @@ impl Status {
             })
             .await;
         let Some(status) = ClusterStatus::of(&answers) else {
-            let tried = answers
-                .into_iter()
-                .map(|(endpoint, answer)| Tried { endpoint, outcome: answer.err().unwrap_or_default() })
-                .collect();
-            let what = "ask for the status".to_owned();
-            return Err(ClientError::Unreachable { what, within: limit, tried, perhaps_done: false }.into());
+            return Err(nobody_answered(answers, limit).into());
         };
         let revision = status.members.iter().filter_map(|member| member.applied_revision).max();
         context.screen.single(&status, revision.unwrap_or_default(), ClusterStatus::describe)
     }
 }
 
+fn nobody_answered<T>(answers: Vec<(String, Result<T, Unanswered>)>, within: Duration) -> ClientError {
+    let what = "ask for the status".to_owned();
+    let mut untrusted = true;
+    let mut tried = Vec::with_capacity(answers.len());
+    for (endpoint, answer) in answers {
+        if let Err(error) = answer {
+            untrusted &= error.untrusted;
+            tried.push(Tried { endpoint, outcome: error.outcome });
+        }
+    }
+    if untrusted {
+        ClientError::NotTrusted { what, tried }
+    } else {
+        ClientError::Unreachable { what, within, tried, perhaps_done: false }
+    }
+}
+
 impl ClusterStatus {
     /// From each endpoint's answer; `None` if there is none.
-    fn of(answers: &[(String, Result<v1::GetStatusResponse, String>)]) -> Option<Self> {
+    fn of(answers: &[(String, Result<v1::GetStatusResponse, Unanswered>)]) -> Option<Self> {
         // Who knows of the highest term knows most; at the same term, who has a quorum.
         let given = || answers.iter().filter_map(|(_, answer)| answer.as_ref().ok());
         let best = given().max_by_key(|answer| (answer.term, answer.has_quorum, answer.leader != 0))?;
@@ -114,7 +128,7 @@ impl ClusterStatus {
                 member: given.map(|answer| answer.member.clone()),
                 term: given.map(|answer| answer.term),
                 has_quorum: given.map(|answer| answer.has_quorum),
-                error: answer.as_ref().err().cloned(),
+                error: answer.as_ref().err().map(|error| error.outcome.clone()),
             }
         });
         Some(Self {
@@ -193,12 +207,16 @@ mod tests {
         }
     }
 
+    fn gone(outcome: &str) -> Unanswered {
+        Unanswered { outcome: outcome.to_owned(), untrusted: false }
+    }
+
     #[test]
     fn who_knows_the_newest_term_is_believed() {
         let answers = [
             ("h1:1".to_owned(), Ok(answer("n1", 3, 1, false))),
             ("h2:1".to_owned(), Ok(answer("n2", 4, 2, true))),
-            ("h3:1".to_owned(), Err("connection refused".to_owned())),
+            ("h3:1".to_owned(), Err(gone("connection refused"))),
         ];
         let status = ClusterStatus::of(&answers).unwrap();
         assert_eq!(status.leader.as_deref(), Some("n2"));
@@ -213,6 +231,6 @@ mod tests {
         let text = ClusterStatus::of(&answers).unwrap().describe(None, Timestamp::UNIX_EPOCH);
         assert!(text.contains("leader   none known"), "{text}");
         assert!(text.contains("quorum   no"), "{text}");
-        assert!(ClusterStatus::of(&[("h1:1".to_owned(), Err("gone".to_owned()))]).is_none());
+        assert!(ClusterStatus::of(&[("h1:1".to_owned(), Err(gone("gone")))]).is_none());
     }
 }

@@ -23,7 +23,7 @@ Examples:
         /// Name of the group
         name: String,
         /// Diskful replicas of each resource
-        #[arg(long, value_name = "NUMBER")]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "NUMBER")]
         replicas: u32,
         /// Place in the pools of this name; else in any
         #[arg(long)]

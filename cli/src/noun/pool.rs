@@ -28,9 +28,9 @@ Pools of one name on several nodes are one pool to the placement.")]
         /// LVM thin pool, as volume group and logical volume
         #[arg(long, required = true, value_name = "VG/THINPOOL", value_parser = thin_pool)]
         lvm_thin: v1::LvmThinProvider,
-        /// How much of it may be promised, in percent of its capacity; 0 is the default for its kind
-        #[arg(long, default_value_t = 0, value_name = "PERCENT")]
-        overcommit: u32,
+        /// How much of it may be promised, in percent of its capacity; else as usual for its kind
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "PERCENT")]
+        overcommit: Option<u32>,
     },
     /// List the pools
     #[command(after_help = "Examples:\n  hawser pool list\n  hawser pool list --node n1")]
@@ -57,7 +57,7 @@ impl Verb {
                     request_key: request_key(),
                     node: node.clone(),
                     name: name.clone(),
-                    overcommit_percent: overcommit,
+                    overcommit_percent: overcommit.unwrap_or_default(),
                     provider: Some(v1::create_pool_request::Provider::LvmThin(lvm_thin)),
                 };
                 let answer = context

@@ -27,8 +27,8 @@ Examples:
         #[arg(long = "size", required = true, value_parser = size, value_name = "SIZE")]
         sizes: Vec<u64>,
         /// Diskful replicas; else as the group says
-        #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "NUMBER")]
-        replicas: u32,
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "NUMBER")]
+        replicas: Option<u32>,
         /// Place a replica on this node; may be repeated; else Hawser chooses
         #[arg(long = "node", value_name = "NODE")]
         nodes: Vec<String>,
@@ -71,7 +71,7 @@ impl Verb {
                     name,
                     group: group.unwrap_or_default(),
                     volume_sizes: sizes,
-                    replicas,
+                    replicas: replicas.unwrap_or_default(),
                     nodes,
                     pool: pool.unwrap_or_default(),
                 };
