@@ -18,6 +18,3 @@ pub mod step;
 mod storage;
 
 pub use plan::{Action, Next, Note, Plan, Question, plan};
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,225 @@
+//! Promotion, gate, freeze, demotion.
+
+use hawser_plan::{
+    Question,
+    observed::{ConnectionState, DiskState, GateTable, Looked, OpenerState, Role},
+};
+use hawser_proto::v1::DesiredAttachment;
+
+use crate::scene::{Scene, shown};
+
+fn outdate_n2() -> Vec<Question> {
+    vec![Question::Outdate { peer: "n2".into(), generation: 3 }]
+}
+
+#[test]
+fn a_confirmed_owner_is_promoted_and_its_gate_opened() {
+    let mut scene = Scene::owned();
+    scene.arbitration.confirmed = true;
+
+    insta::assert_snapshot!("attach", shown(&scene.plan()));
+}
+
+#[test]
+fn an_owner_by_an_old_document_asks_first() {
+    let plan = Scene::owned().plan();
+
+    assert_eq!(plan.actions, []);
+    assert_eq!(plan.questions, [Question::ConfirmOwner { generation: 3 }]);
+    assert!(plan.waits_for.unwrap().contains("still owns the resource"));
+}
+
+#[test]
+fn nobody_is_promoted_who_may_be_behind_or_is_not_the_owner() {
+    type Change = fn(&mut Scene);
+    let cases: [(&str, Change); 8] = [
+        ("n2 owns db", |scene| scene.wanted.owner = "n2".into()),
+        ("nobody owns db", |scene| scene.wanted.owner.clear()),
+        ("this replica is behind", |scene| scene.wanted.outdated_number = 40),
+        ("this replica is behind", |scene| {
+            scene.remembered.behind = true;
+            scene.peer().volumes.get_mut(&0).unwrap().out_of_sync_bytes = 4096;
+        }),
+        ("n2 is Primary still", |scene| scene.peer().role = Role::Primary),
+        ("become UpToDate", |scene| scene.disk(DiskState::Consistent)),
+        ("become UpToDate", |scene| {
+            scene.remembered.current_in_boot = false;
+            scene.disk(DiskState::Inconsistent);
+        }),
+        ("waits for the connection to n2", Scene::cut),
+    ];
+    for (reason, change) in cases {
+        let mut scene = Scene::owned();
+        scene.arbitration.confirmed = true;
+        change(&mut scene);
+
+        assert_eq!(scene.actions(), [""; 0], "{reason}");
+        assert!(scene.waits().contains(reason), "{reason}: {:?}", scene.waits());
+    }
+}
+
+#[test]
+fn without_its_peer_a_node_is_promoted_only_after_the_peer_was_outdated_for_that() {
+    let mut scene = Scene::owned();
+    scene.arbitration.confirmed = true;
+    scene.cut();
+    scene.disk(DiskState::Consistent);
+
+    // The peer may still come: no hurry to leave it behind.
+    assert_eq!(scene.plan().questions, []);
+
+    let mut overdue = scene.clone();
+    overdue.arbitration.overdue.insert("n2".into());
+    assert_eq!((overdue.plan().questions, overdue.actions().len()), (outdate_n2(), 0));
+
+    // The document may be older than a sync that made the peer current again.
+    let mut in_document = scene.clone();
+    in_document.peer_outdated_in_document(40);
+    assert_eq!((in_document.plan().questions, in_document.actions().len()), (outdate_n2(), 0));
+
+    let mut refused = in_document.clone();
+    refused.arbitration.refused.insert("n2".into(), "n2 owns it".into());
+    assert_eq!(refused.plan().questions, []);
+    assert_eq!(refused.waits(), "may not go on without n2: n2 owns it");
+
+    let mut granted = scene.clone();
+    granted.arbitration.confirmed = false;
+    granted.arbitration.granted.insert("n2".into());
+    assert_eq!(granted.actions(), ["promote", "open-gate"]);
+    assert_eq!(granted.plan().questions, []);
+}
+
+#[test]
+fn the_gate_of_a_primary_is_kept_open() {
+    for (gate, expected) in [
+        (Some((GateTable::Linear, false)), &[][..]),
+        (Some((GateTable::Linear, true)), &["open-gate"]),
+        (Some((GateTable::Other, false)), &["open-gate"]),
+        (Some((GateTable::Error, false)), &["close-gate", "open-gate"]),
+        (None, &["open-gate"]),
+    ] {
+        let mut scene = Scene::attached();
+        match gate {
+            None => {
+                scene.found.gates.insert(0, Looked::Absent);
+            }
+            Some((table, suspended)) => {
+                scene.gate(table, 1);
+                if let Some(Looked::Present(gate)) = scene.found.gates.get_mut(&0) {
+                    gate.suspended = suspended;
+                }
+            }
+        }
+        assert_eq!(scene.actions(), expected, "{gate:?}");
+    }
+}
+
+#[test]
+fn a_frozen_primary_whose_helper_waits_is_left_to_it() {
+    let mut scene = Scene::frozen();
+    scene.arbitration.helper_asks = true;
+    scene.arbitration.granted.insert("n2".into());
+
+    assert_eq!((scene.actions().len(), scene.plan().questions.len()), (0, 0));
+    assert_eq!(scene.waits(), "I/O is frozen until the controllers answer");
+}
+
+#[test]
+fn a_frozen_primary_whose_helper_is_gone_asks_and_goes_on_after_a_yes() {
+    let mut scene = Scene::frozen();
+    assert_eq!((scene.actions().len(), scene.plan().questions), (0, outdate_n2()));
+
+    let mut refused = scene.clone();
+    refused.arbitration.refused.insert("n2".into(), "n2 owns it".into());
+    assert_eq!((refused.actions().len(), refused.plan().questions.len()), (0, 0));
+    assert!(refused.waits().contains("may not go on without n2: n2 owns it"));
+
+    scene.arbitration.granted.insert("n2".into());
+    assert_eq!(scene.actions(), ["resume-io"]);
+
+    // An outdated peer in the document is no yes: the document may be older than a sync.
+    let mut in_document = Scene::frozen();
+    in_document.peer_outdated_in_document(40);
+    assert_eq!(in_document.actions(), [""; 0]);
+}
+
+#[test]
+fn a_frozen_primary_that_is_behind_itself_never_goes_on_alone() {
+    for behind in [true, false] {
+        let mut scene = Scene::frozen();
+        scene.arbitration.granted.insert("n2".into());
+        scene.remembered.behind = behind;
+        if !behind {
+            scene.wanted.outdated_number = 40;
+        }
+        assert!(!scene.actions().contains(&"resume-io".to_owned()), "{:?}", scene.actions());
+        assert!(scene.waits().contains("it is behind"), "{}", scene.waits());
+    }
+}
+
+#[test]
+fn other_reasons_for_frozen_io_are_not_lifted() {
+    let mut scene = Scene::attached();
+    scene.arbitration.granted.insert("n2".into());
+    let suspended = &mut scene.kernel().suspended;
+    (suspended.user, suspended.no_data, suspended.quorum) = (true, true, true);
+
+    assert_eq!(scene.actions(), [""; 0]);
+}
+
+#[test]
+fn a_detached_primary_closes_its_gate_and_is_demoted() {
+    let mut scene = Scene::attached();
+    scene.wanted.attachment = DesiredAttachment::Detached.into();
+    scene.gate(GateTable::Linear, 0);
+    insta::assert_snapshot!("detach", shown(&scene.plan()));
+
+    scene.found.gates.insert(0, Looked::Absent);
+    assert_eq!(scene.actions(), ["demote"]);
+
+    scene.kernel().role = Role::Secondary;
+    assert_eq!(shown(&scene.plan()), "");
+}
+
+#[test]
+fn a_gate_that_is_held_stays_and_its_holders_are_named() {
+    for (openers, expected) in [
+        (vec![(812, "postgres")], "hawser-db.7-0 is held open by postgres (pid 812)"),
+        (vec![(0, "/mnt/db")], "hawser-db.7-0 is held open by /mnt/db"),
+        (
+            vec![(4, "d"), (3, "c"), (2, "b"), (1, "a")],
+            "hawser-db.7-0 is held open by a (pid 1), b (pid 2), c (pid 3), 1 more",
+        ),
+        (vec![], "hawser-db.7-0 is held open by somebody who is no process of this node's"),
+    ] {
+        let mut scene = Scene::attached();
+        scene.wanted.attachment = DesiredAttachment::Detached.into();
+        for (pid, name) in openers {
+            scene.opener(pid, name, OpenerState::Living);
+        }
+        assert_eq!(scene.actions(), [""; 0]);
+        assert_eq!(scene.waits(), expected);
+    }
+}
+
+#[test]
+fn a_held_gate_keeps_no_connection_from_being_restored() {
+    let mut scene = Scene::attached();
+    scene.wanted.attachment = DesiredAttachment::Detached.into();
+    scene.opener(812, "postgres", OpenerState::Living);
+    scene.peer().connection = ConnectionState::StandAlone;
+
+    assert_eq!(scene.actions(), ["connect"]);
+    assert!(scene.waits().contains("postgres"));
+}
+
+#[test]
+fn a_primary_without_a_disk_can_still_be_detached() {
+    let mut scene = Scene::attached();
+    scene.wanted.attachment = DesiredAttachment::Detached.into();
+    scene.remembered.behind = true;
+    scene.disk(DiskState::Diskless);
+    scene.gate(GateTable::Linear, 0);
+
+    assert_eq!(scene.actions(), ["close-gate", "demote"]);
+}

@@ -1,0 +1,192 @@
+//! Configuration, bringing up, connecting, falling behind.
+
+use hawser_plan::{
+    Question,
+    observed::{ConnectionState, DiskState, Looked},
+    situation::Remembered,
+};
+
+use crate::scene::{Scene, shown};
+
+#[test]
+fn where_all_is_well_nothing_is_done() {
+    assert_eq!(shown(&Scene::running().plan()), "");
+    assert_eq!(shown(&Scene::attached().plan()), "");
+}
+
+#[test]
+fn after_a_reboot_a_replica_is_brought_up_and_connected() {
+    let mut scene = Scene::running();
+    scene.found.kernel = Looked::Absent;
+    scene.remembered.current_in_boot = false;
+
+    assert_eq!(scene.actions(), ["bring-up with disk"]);
+}
+
+#[test]
+fn a_replica_that_may_be_behind_meets_its_peer_before_its_disk_is_attached() {
+    for (number, behind) in [(40, false), (0, true)] {
+        let mut scene = Scene::running();
+        scene.wanted.outdated_number = number;
+        scene.remembered.behind = behind;
+        scene.found.kernel = Looked::Absent;
+        assert_eq!(scene.actions(), ["bring-up without disk"], "{number} {behind}");
+
+        let mut scene = Scene { found: Scene::running().found, ..scene };
+        scene.disk(DiskState::Diskless);
+        scene.remembered.current_in_boot = false;
+        scene.cut();
+        assert_eq!(scene.actions(), [""; 0], "{number} {behind}");
+        assert!(scene.waits().contains("attached once a peer is connected"), "{}", scene.waits());
+
+        scene.peer().connection = ConnectionState::Connected;
+        assert_eq!(scene.actions(), ["attach-disk"], "{number} {behind}");
+    }
+}
+
+#[test]
+fn a_half_done_bring_up_is_finished() {
+    let mut no_minor = Scene::running();
+    no_minor.remembered.current_in_boot = false;
+    no_minor.kernel().volumes.clear();
+    no_minor.cut();
+    assert_eq!(no_minor.actions(), ["bring-up with disk"]);
+
+    let mut no_disk = Scene::running();
+    no_disk.remembered.current_in_boot = false;
+    no_disk.disk(DiskState::Diskless);
+    no_disk.kernel().peers.clear();
+    assert_eq!(no_disk.actions(), ["attach-disk", "connect"]);
+}
+
+#[test]
+fn connections_are_started_where_they_do_not_try() {
+    for (connection, expected) in [
+        (None, &["connect"][..]),
+        (Some(ConnectionState::StandAlone), &["connect"]),
+        (Some(ConnectionState::Disconnecting), &[]),
+        (Some(ConnectionState::Connecting), &[]),
+        (Some(ConnectionState::Broken), &[]),
+        (Some(ConnectionState::Connected), &[]),
+    ] {
+        let mut scene = Scene::running();
+        match connection {
+            None => scene.kernel().peers.clear(),
+            Some(connection) => scene.peer().connection = connection,
+        }
+        assert_eq!(scene.actions(), expected, "{connection:?}");
+    }
+}
+
+#[test]
+fn a_changed_configuration_is_written_and_followed() {
+    let mut scene = Scene::running();
+    scene.wanted.peers[1].port = 7001;
+    assert_eq!(scene.actions(), ["write-configuration", "adjust"]);
+
+    // Adjusting would attach the disk.
+    scene.disk(DiskState::Diskless);
+    scene.remembered = Remembered { created: true, current_in_boot: false, behind: true };
+    scene.cut();
+    assert_eq!(scene.actions(), ["write-configuration"]);
+}
+
+#[test]
+fn what_cannot_be_seen_is_left_alone() {
+    let mut kernel = Scene::new();
+    kernel.found.kernel = Looked::Unknown("events2 hangs".into());
+    assert_eq!(kernel.actions(), [""; 0]);
+    assert_eq!(kernel.waits(), "cannot see db.5 in the kernel: events2 hangs");
+
+    let mut file = Scene::running();
+    file.found.configuration = Looked::Unknown("Input/output error".into());
+    assert_eq!(file.actions(), [""; 0]);
+    assert!(file.waits().contains("Input/output error"));
+}
+
+#[test]
+fn a_disk_that_left_up_to_date_is_written_down_first_and_told_to_the_arbiter() {
+    for (disk, latched) in [
+        (DiskState::Failed, true),
+        (DiskState::Diskless, true),
+        (DiskState::Inconsistent, true),
+        (DiskState::Outdated, true),
+        (DiskState::Consistent, false),
+        (DiskState::Negotiating, false),
+        (DiskState::UpToDate, false),
+    ] {
+        let mut scene = Scene::running();
+        scene.disk(disk);
+        let plan = scene.plan();
+
+        let first = scene.actions().first().cloned().unwrap_or_default();
+        assert_eq!(first == "note Behind", latched, "{disk:?}: {:?}", scene.actions());
+        let asked = [Question::Outdate { peer: "n1".into(), generation: 0 }];
+        assert_eq!(plan.questions == asked, latched, "{disk:?}: {:?}", plan.questions);
+    }
+}
+
+#[test]
+fn a_disk_that_never_was_current_did_not_fall_behind() {
+    let mut joiner = Scene::running();
+    joiner.remembered.current_in_boot = false;
+    joiner.disk(DiskState::Inconsistent);
+    assert_eq!(shown(&joiner.plan()), "");
+
+    // Diskless with a current peer: whatever happened, there is something to be behind of.
+    joiner.disk(DiskState::Diskless);
+    assert_eq!(joiner.actions(), ["note Behind", "attach-disk"]);
+}
+
+#[test]
+fn what_has_synced_is_not_behind_any_more() {
+    let mut scene = Scene::running();
+    scene.remembered.behind = true;
+    assert_eq!(scene.actions(), ["note CaughtUp"]);
+
+    scene.peer().volumes.get_mut(&0).unwrap().out_of_sync_bytes = 4096;
+    assert_eq!(scene.actions(), [""; 0], "not while anything differs");
+
+    scene.peer().volumes.get_mut(&0).unwrap().out_of_sync_bytes = 0;
+    scene.cut();
+    assert_eq!(scene.actions(), [""; 0], "not without having met the peer");
+}
+
+#[test]
+fn that_it_is_current_is_noted_once_in_a_boot() {
+    let mut scene = Scene::running();
+    scene.remembered.current_in_boot = false;
+    assert_eq!(scene.actions(), ["note Current"]);
+}
+
+#[test]
+fn the_owner_has_a_peer_outdated_whose_disk_failed_behind_a_link_that_holds() {
+    let asked = [Question::Outdate { peer: "n2".into(), generation: 3 }];
+    for (disk, expected) in [
+        (DiskState::Diskless, true),
+        (DiskState::Failed, true),
+        (DiskState::Inconsistent, true),
+        (DiskState::Outdated, true),
+        (DiskState::UpToDate, false),
+        (DiskState::Consistent, false),
+        (DiskState::Unknown, false),
+        (DiskState::Negotiating, false),
+    ] {
+        let mut scene = Scene::attached();
+        scene.peer_disk(disk);
+        assert_eq!(scene.plan().questions == asked, expected, "{disk:?}");
+
+        let mut not_owner = scene.clone();
+        not_owner.wanted.owner = "n2".into();
+        assert_ne!(not_owner.plan().questions, asked);
+        let mut told = scene.clone();
+        told.peer_outdated_in_document(40);
+        assert_ne!(told.plan().questions, asked);
+        let mut granted = scene.clone();
+        granted.arbitration.granted.insert("n2".into());
+        assert_ne!(granted.plan().questions, asked);
+        let mut behind_itself = scene.clone();
+        behind_itself.disk(DiskState::Diskless);
+        assert_ne!(behind_itself.plan().questions, asked, "the peer's may be the only good copy");
+    }
+}

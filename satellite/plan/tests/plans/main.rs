@@ -1,0 +1,11 @@
+//! The plan's rules, checked from outside: what a node does next in each situation, and what it never does.
+#![allow(clippy::unwrap_used)]
+
+mod attachment;
+mod desired;
+mod drbd;
+mod properties;
+mod release;
+mod removal;
+mod scene;
+mod storage;

@@ -1,0 +1,309 @@
+//! What never happens, whatever is wanted, found, remembered and answered.
+
+use hawser_plan::{
+    Action, Note, Plan,
+    observed::{
+        BackingFound, ConnectionState, DiskState, GateFound, GateTable, KernelPeer, KernelPeerVolume,
+        KernelResource, KernelVolume, Looked, Opener, OpenerState, ReplicaFound, Role, Suspended,
+    },
+    situation::{Arbitration, Remembered},
+    step::{Mark, Step},
+};
+use hawser_proto::v1::DesiredAttachment;
+use proptest::{collection::btree_set, option, prelude::*, sample::select};
+
+use crate::scene::{BACKING_SIZE, SIZE, Scene, mark};
+
+fn looked<T: Clone + std::fmt::Debug + 'static>(
+    present: impl Strategy<Value = T> + 'static,
+) -> impl Strategy<Value = Looked<T>> {
+    prop_oneof![
+        1 => Just(Looked::Absent),
+        1 => Just(Looked::Unknown("it hangs".into())),
+        4 => present.prop_map(Looked::Present),
+    ]
+}
+
+fn role() -> impl Strategy<Value = Role> {
+    select(vec![Role::Unknown, Role::Secondary, Role::Primary])
+}
+
+fn disk() -> impl Strategy<Value = DiskState> {
+    select(vec![
+        DiskState::Diskless,
+        DiskState::Attaching,
+        DiskState::Detaching,
+        DiskState::Failed,
+        DiskState::Negotiating,
+        DiskState::Inconsistent,
+        DiskState::Outdated,
+        DiskState::Consistent,
+        DiskState::UpToDate,
+        DiskState::UpToDate,
+        DiskState::UpToDate,
+    ])
+}
+
+fn connection() -> impl Strategy<Value = ConnectionState> {
+    select(vec![
+        ConnectionState::StandAlone,
+        ConnectionState::Disconnecting,
+        ConnectionState::Connecting,
+        ConnectionState::Broken,
+        ConnectionState::Connected,
+        ConnectionState::Connected,
+    ])
+}
+
+fn backing() -> impl Strategy<Value = BackingFound> {
+    let marks = vec![Some(mark()), Some(mark()), None, Some(Mark { replica_incarnation: 6, ..mark() })];
+    (select(vec![BACKING_SIZE, BACKING_SIZE - 1]), select(marks), any::<bool>()).prop_map(
+        |(size_bytes, mark, active)| BackingFound { size_bytes, mark, active, device: "/dev/x".into() },
+    )
+}
+
+fn kernel() -> impl Strategy<Value = KernelResource> {
+    let peer = (connection(), role(), disk(), select(vec![0, 4096])).prop_map(
+        |(connection, role, disk, out_of_sync_bytes)| KernelPeer {
+            connection,
+            connection_word: format!("{connection:?}"),
+            role,
+            volumes: [(
+                0,
+                KernelPeerVolume {
+                    disk,
+                    replication: "Established".into(),
+                    out_of_sync_bytes,
+                    done_permyriad: 0,
+                },
+            )]
+            .into(),
+        },
+    );
+    let suspended = prop_oneof![
+        3 => Just((false, false, false)),
+        1 => (any::<bool>(), any::<bool>(), any::<bool>()),
+    ];
+    (role(), suspended, option::weighted(0.9, disk()), option::weighted(0.9, peer)).prop_map(
+        |(role, (user, fencing, no_data), disk, peer)| KernelResource {
+            role,
+            suspended: Suspended { user, fencing, no_data, quorum: false },
+            volumes: disk
+                .map(|disk| (0, KernelVolume { minor: 1000, disk, size_bytes: SIZE }))
+                .into_iter()
+                .collect(),
+            peers: peer.map(|peer| ("n2".to_owned(), peer)).into_iter().collect(),
+        },
+    )
+}
+
+fn found() -> impl Strategy<Value = ReplicaFound> {
+    let gate = (
+        select(vec![GateTable::Linear, GateTable::Linear, GateTable::Error, GateTable::Other]),
+        any::<bool>(),
+        0..3u32,
+    )
+        .prop_map(|(table, suspended, open_count)| GateFound { table, suspended, open_count });
+    let opener = (1..9i32, select(vec![OpenerState::Living, OpenerState::Dying]))
+        .prop_map(|(pid, state)| Opener { pid, name: "dd".into(), state });
+    let written = match Scene::new().desired() {
+        hawser_plan::desired::Desired::Replica(replica) => replica.drbd.unwrap().fingerprint(),
+        hawser_plan::desired::Desired::Removal(_) => unreachable!("it is no removal"),
+    };
+    (
+        looked(backing()),
+        looked(select(vec![written, written, 1])),
+        looked(kernel()),
+        looked(gate),
+        looked(proptest::collection::vec(opener, 0..3)),
+    )
+        .prop_map(|(backing, configuration, kernel, gate, openers)| ReplicaFound {
+            backing: [(0, backing)].into(),
+            configuration,
+            kernel,
+            gates: [(0, gate)].into(),
+            openers,
+        })
+}
+
+fn scene() -> impl Strategy<Value = Scene> {
+    let nodes = || btree_set(select(vec!["n1".to_owned(), "n2".to_owned()]), 0..3);
+    let arbitration = (any::<bool>(), nodes(), nodes(), any::<bool>(), nodes()).prop_map(
+        |(confirmed, granted, refused, helper_asks, overdue)| Arbitration {
+            confirmed,
+            granted,
+            refused: refused.into_iter().map(|node| (node, "no".to_owned())).collect(),
+            helper_asks,
+            overdue,
+        },
+    );
+    let remembered = (any::<bool>(), any::<bool>(), any::<bool>())
+        .prop_map(|(created, current_in_boot, behind)| Remembered { created, current_in_boot, behind });
+    let attachments =
+        vec![DesiredAttachment::Detached, DesiredAttachment::Attached, DesiredAttachment::Revoked];
+    let wanted = (
+        select(vec!["", "n1", "n1", "n2"]),
+        select(attachments),
+        select(vec![0, 0, 40]),
+        select(vec![0, 40]),
+        any::<bool>(),
+        any::<bool>(),
+    );
+    (found(), remembered, arbitration, wanted).prop_map(
+        |(found, remembered, arbitration, (owner, attachment, own, peer, day0, removed))| {
+            let mut scene = if removed { Scene::removing() } else { Scene::new() };
+            scene.wanted.owner = owner.into();
+            scene.wanted.generation = 3;
+            scene.wanted.attachment = attachment.into();
+            scene.wanted.outdated_number = own;
+            scene.peer_outdated_in_document(peer);
+            if !day0 {
+                scene.wanted.day0_generation_id = 0;
+            }
+            Scene { found, remembered, arbitration, ..scene }
+        },
+    )
+}
+
+fn steps(plan: &Plan) -> Vec<&Step> {
+    plan.actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Run(step) => Some(step),
+            Action::Note(_) => None,
+        })
+        .collect()
+}
+
+fn has(plan: &Plan, verb: &str) -> bool {
+    steps(plan).iter().any(|step| step.verb() == verb)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4096, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_removed_that_is_not_an_explicit_removal(scene in scene()) {
+        let plan = scene.plan();
+        if scene.removed.is_none() {
+            prop_assert!(!has(&plan, "remove-storage") && !has(&plan, "remove-configuration"));
+            prop_assert!(!plan.removed);
+        } else {
+            for verb in ["create-storage", "create-metadata", "bring-up", "promote", "open-gate", "connect"] {
+                prop_assert!(!has(&plan, verb), "{}", verb);
+            }
+        }
+    }
+
+    #[test]
+    fn only_an_owner_that_is_not_behind_is_promoted(scene in scene()) {
+        let plan = scene.plan();
+        if !has(&plan, "promote") {
+            return Ok(());
+        }
+        prop_assert_eq!(&scene.wanted.owner, "n1");
+        prop_assert_eq!(scene.wanted.attachment(), DesiredAttachment::Attached);
+        prop_assert_eq!(scene.wanted.outdated_number, 0);
+        prop_assert!(!scene.remembered.behind);
+        let kernel = scene.found.kernel.present().unwrap();
+        let peer = kernel.peers.get("n2").filter(|peer| peer.connection == ConnectionState::Connected);
+        match peer {
+            Some(peer) => prop_assert!(
+                peer.role != Role::Primary
+                    && scene.arbitration.confirmed
+                    && kernel.volumes[&0].disk == DiskState::UpToDate
+            ),
+            None => prop_assert!(scene.arbitration.granted.contains("n2")),
+        }
+    }
+
+    #[test]
+    fn metadata_is_made_once_and_never_under_an_attached_disk(scene in scene()) {
+        let plan = scene.plan();
+        if has(&plan, "create-metadata") {
+            prop_assert!(!scene.remembered.created);
+            let position = |wanted: &dyn Fn(&Action) -> bool| plan.actions.iter().position(wanted);
+            let made = position(&|action| matches!(action, Action::Run(Step::CreateMetadata(_)))).unwrap();
+            let noted = position(&|action| matches!(action, Action::Note(Note::Created))).unwrap();
+            let up = position(&|action| matches!(action, Action::Run(Step::BringUp { .. })));
+            prop_assert!(made < noted);
+            prop_assert!(up.is_none_or(|up| noted < up), "noted before anybody can write");
+        }
+    }
+
+    #[test]
+    fn no_disk_that_may_be_behind_is_attached_alone(scene in scene()) {
+        let plan = scene.plan();
+        if scene.wanted.outdated_number == 0 && !scene.remembered.behind {
+            return Ok(());
+        }
+        for step in steps(&plan) {
+            match step {
+                Step::BringUp { attach, .. } => prop_assert!(!attach),
+                Step::AttachDisk { .. } => {
+                    let kernel = scene.found.kernel.present().unwrap();
+                    prop_assert_eq!(kernel.peers["n2"].connection, ConnectionState::Connected);
+                }
+                Step::Adjust { .. } => {
+                    let kernel = scene.found.kernel.present().unwrap();
+                    prop_assert!(kernel.volumes[&0].disk != DiskState::Diskless);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn frozen_writes_end_only_by_a_yes_or_without_a_living_writer(scene in scene()) {
+        let plan = scene.plan();
+        if !has(&plan, "resume-io") && !has(&plan, "detach-by-force") {
+            return Ok(());
+        }
+        let kernel = scene.found.kernel.present().unwrap();
+        let owner_goes_on = scene.removed.is_none()
+            && scene.wanted.owner != "n2"
+            && scene.wanted.attachment() != DesiredAttachment::Revoked;
+        if owner_goes_on {
+            prop_assert!(!has(&plan, "detach-by-force"));
+            let met = kernel.peers.get("n2").is_some_and(|peer| peer.connection == ConnectionState::Connected);
+            prop_assert!(met || scene.arbitration.granted.contains("n2"));
+            prop_assert!(kernel.suspended.fencing && !scene.arbitration.helper_asks);
+        } else {
+            let openers = scene.found.openers.present();
+            prop_assert!(scene.found.openers.is_absent()
+                || openers.unwrap().iter().all(|opener| opener.state == OpenerState::Dying));
+        }
+    }
+
+    #[test]
+    fn storage_is_touched_only_under_this_replicas_mark(scene in scene()) {
+        let plan = scene.plan();
+        let touched = has(&plan, "remove-storage") || has(&plan, "create-metadata") || has(&plan, "create-storage");
+        if touched {
+            match &scene.found.backing[&0] {
+                Looked::Absent => prop_assert!(!has(&plan, "remove-storage")),
+                Looked::Present(found) => prop_assert_eq!(found.mark.clone(), Some(mark())),
+                Looked::Unknown(_) => prop_assert!(false, "nothing is known of it"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_changes_nothing_either_is_as_wanted_or_says_why_it_waits(scene in scene()) {
+        let plan = scene.plan();
+        let attached = scene.removed.is_none()
+            && scene.wanted.attachment() == DesiredAttachment::Attached
+            && scene.found.kernel.present().is_none_or(|kernel| kernel.role != Role::Primary);
+        if plan.actions.is_empty() && attached {
+            prop_assert!(plan.waits_for.is_some());
+        }
+        if scene.removed.is_some() && plan.actions.is_empty() {
+            prop_assert!(plan.removed != plan.waits_for.is_some());
+        }
+    }
+
+    #[test]
+    fn the_same_situation_gives_the_same_plan(scene in scene()) {
+        prop_assert_eq!(scene.plan(), scene.plan());
+    }
+}

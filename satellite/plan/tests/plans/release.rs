@@ -1,0 +1,117 @@
+//! The loser's return.
+
+use hawser_plan::{
+    Question,
+    observed::{ConnectionState, DiskState, GateTable, Looked, OpenerState, Role},
+};
+use hawser_proto::v1::DesiredAttachment;
+
+use crate::scene::{Scene, shown};
+
+#[test]
+fn a_frozen_loser_with_a_living_writer_stays_frozen_and_names_it() {
+    let mut scene = Scene::revoked();
+    scene.opener(71, "dd", OpenerState::Dying);
+    scene.opener(812, "postgres", OpenerState::Living);
+
+    assert_eq!(scene.actions(), [""; 0]);
+    assert!(
+        scene.waits().contains("frozen until postgres (pid 812), dd (pid 71) is gone"),
+        "{}",
+        scene.waits()
+    );
+    assert_eq!(scene.plan().questions, []);
+}
+
+#[test]
+fn who_cannot_be_looked_at_counts_as_living() {
+    let mut scene = Scene::revoked();
+    scene.found.openers = Looked::Unknown("/proc is not mounted".into());
+
+    assert_eq!(scene.actions(), [""; 0]);
+    assert_eq!(scene.waits(), "cannot tell who holds the gate: /proc is not mounted");
+}
+
+#[test]
+fn a_loser_whose_writers_are_dead_comes_back_step_by_step() {
+    // Its writer has SIGKILL pending and hangs in the frozen write.
+    let mut scene = Scene::revoked();
+    scene.opener(71, "dd", OpenerState::Dying);
+    insta::assert_snapshot!("release-frozen", shown(&scene.plan()));
+
+    // A crash of the satellite came in between; the swap waits for what is in flight.
+    scene.gate(GateTable::Error, 1);
+    assert_eq!(scene.actions(), ["detach-by-force", "resume-io"]);
+    scene.disk(DiskState::Diskless);
+    scene.remembered.behind = true;
+    assert_eq!(scene.actions(), ["resume-io"]);
+
+    // The frozen writes have failed, the writer is gone.
+    scene.kernel().suspended.fencing = false;
+    scene.gate(GateTable::Error, 0);
+    scene.found.openers = Looked::Present(Vec::new());
+    assert_eq!(scene.actions(), ["close-gate", "demote", "take-down", "bring-up without disk"]);
+
+    // Down and up again, meeting the new Primary.
+    scene.found.gates.insert(0, Looked::Absent);
+    scene.kernel().role = Role::Secondary;
+    assert_eq!(scene.actions(), [""; 0]);
+    scene.peer().connection = ConnectionState::Connected;
+    scene.peer().role = Role::Primary;
+    scene.peer_disk(DiskState::UpToDate);
+    assert_eq!(scene.actions(), ["attach-disk"]);
+    scene.disk(DiskState::Inconsistent);
+    assert_eq!(scene.actions(), [""; 0]);
+    scene.disk(DiskState::UpToDate);
+    assert_eq!(scene.actions(), ["note CaughtUp"]);
+}
+
+#[test]
+fn a_frozen_loser_that_nobody_holds_is_released_at_once() {
+    let mut scene = Scene::revoked();
+    scene.gate(GateTable::Linear, 0);
+    assert_eq!(scene.actions(), ["fail-gate", "detach-by-force", "resume-io"]);
+}
+
+#[test]
+fn a_loser_that_is_not_frozen_lets_go_only_of_what_nobody_uses() {
+    let mut scene = Scene::attached();
+    scene.wanted.owner = "n2".into();
+    scene.wanted.attachment = DesiredAttachment::Revoked.into();
+    scene.opener(812, "postgres", OpenerState::Living);
+    assert_eq!(scene.actions(), [""; 0]);
+
+    scene.found.openers = Looked::Present(Vec::new());
+    scene.gate(GateTable::Linear, 0);
+    assert_eq!(scene.actions(), ["close-gate", "demote", "take-down", "bring-up without disk"]);
+}
+
+#[test]
+fn a_primary_that_another_owns_is_released_whatever_its_attachment_says() {
+    for attachment in [DesiredAttachment::Detached, DesiredAttachment::Attached] {
+        let mut scene = Scene::revoked();
+        scene.wanted.attachment = attachment.into();
+        scene.opener(812, "postgres", OpenerState::Living);
+        assert_eq!(scene.actions(), [""; 0], "{attachment:?}");
+        assert!(scene.waits().contains("postgres (pid 812)"), "{attachment:?}: {}", scene.waits());
+    }
+}
+
+#[test]
+fn a_revoked_node_never_asks_to_go_on() {
+    let scene = Scene::revoked();
+
+    let asks = scene.plan().questions;
+
+    assert!(!asks.contains(&Question::Outdate { peer: "n2".into(), generation: 4 }), "{asks:?}");
+}
+
+#[test]
+fn after_a_reboot_the_loser_meets_its_peer_before_its_disk_is_attached() {
+    let mut scene = Scene::revoked();
+    scene.found.kernel = Looked::Absent;
+    scene.found.gates.insert(0, Looked::Absent);
+    scene.remembered.current_in_boot = false;
+
+    assert_eq!(scene.actions(), ["bring-up without disk"]);
+}
