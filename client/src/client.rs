@@ -8,12 +8,15 @@ use std::{
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use hawser_process::tls::Identity;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::{
+    sync::OnceCell,
+    time::{Instant, sleep_until, timeout_at},
+};
 use tonic::{Response, Status};
 
 use crate::{
     ClientError, Controller, Rejection, Tried, Unanswered, controller::Controller as Target,
-    endpoint::Endpoint, verdict::Verdict,
+    endpoint::Endpoint, search, verdict::Verdict,
 };
 
 /// Pause after the first round in which no controller answered; it doubles with each further one.
@@ -26,6 +29,8 @@ pub struct Client {
     endpoints: Vec<Endpoint>,
     /// Index of the endpoint that answered last.
     preferred: AtomicUsize,
+    /// Done before the first call.
+    searched: OnceCell<()>,
 }
 
 impl Client {
@@ -45,7 +50,7 @@ impl Client {
         if endpoints.is_empty() {
             return Err(ClientError::NoEndpoint);
         }
-        Ok(Self { endpoints, preferred: AtomicUsize::new(0) })
+        Ok(Self { endpoints, preferred: AtomicUsize::new(0), searched: OnceCell::new() })
     }
 
     /// The addresses that this client asks, in the order in which they were given.
@@ -54,7 +59,7 @@ impl Client {
     }
 
     /// Makes one call: `attempt` is run against one controller after the other, beginning with the one that
-    /// answered last, until one gives a final answer or `within` has passed.
+    /// answered last (at first: the leader), until one gives a final answer or `within` has passed.
     ///
     /// `what` says it as a verb and its object ("create node n1"). For a mutating call, `attempt` sends the
     /// same request with the same request key each time.
@@ -88,6 +93,8 @@ impl Client {
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
         let deadline = Instant::now() + journey.within;
+        // Where the deadline cuts the search short, the call itself says who did not answer.
+        let _cut_short = timeout_at(deadline, self.searched.get_or_init(|| self.search())).await;
         let mut pauses = ExponentialBuilder::default()
             .with_min_delay(SHORTEST_PAUSE)
             .with_max_delay(LONGEST_PAUSE)
@@ -138,6 +145,14 @@ impl Client {
                 return Err(journey.unreachable());
             }
             sleep_until(next).await;
+        }
+    }
+
+    async fn search(&self) {
+        if self.endpoints.len() > 1
+            && let Some(index) = search::best(&self.endpoints).await
+        {
+            self.preferred.store(index, Ordering::Relaxed);
         }
     }
 

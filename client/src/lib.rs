@@ -8,6 +8,7 @@ mod controller;
 mod endpoint;
 mod error;
 mod operation;
+mod search;
 mod verdict;
 
 pub use client::Client;

@@ -12,6 +12,7 @@ use hawser_client::{Client, ClientError, request_key};
 use hawser_process::tls::{self, Authority, Identity, PeerIdentity, Role};
 use hawser_proto::v1::{
     self,
+    cluster_service_server::{ClusterService, ClusterServiceServer},
     node_service_server::{NodeService, NodeServiceServer},
 };
 use tokio::net::TcpListener;
@@ -21,6 +22,35 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 const AMPLE: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(400);
+
+/// What a controller says of itself.
+struct Standing {
+    leads: bool,
+}
+
+#[tonic::async_trait]
+impl ClusterService for Standing {
+    async fn get_status(
+        &self,
+        _request: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        let itself = v1::Member { raft_id: 3, name: "n3".into(), ..Default::default() };
+        Ok(Response::new(v1::GetStatusResponse {
+            member: "n3".into(),
+            leader: if self.leads { 3 } else { 1 },
+            has_quorum: true,
+            members: vec![v1::MemberView { member: Some(itself), ..Default::default() }],
+            ..Default::default()
+        }))
+    }
+
+    async fn add_member(
+        &self,
+        _request: Request<v1::AddMemberRequest>,
+    ) -> Result<Response<v1::AddMemberResponse>, Status> {
+        Err(Status::unimplemented("not of this test"))
+    }
+}
 
 /// A controller that answers `refusals` first, then yes; it notes each key and caller.
 #[derive(Clone, Default)]
@@ -72,12 +102,17 @@ fn authority() -> Authority {
 
 /// Serves `fake` as `role` of `authority` and returns its address.
 async fn serve(fake: Fake, authority: &Authority, role: Role) -> String {
+    serve_as(fake, Standing { leads: false }, authority, role).await
+}
+
+async fn serve_as(fake: Fake, standing: Standing, authority: &Authority, role: Role) -> String {
     tls::install_crypto_provider();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = Server::builder()
         .tls_config(identity(authority, role, "n1").server_tls())
         .unwrap()
+        .add_service(ClusterServiceServer::new(standing))
         .add_service(NodeServiceServer::new(fake));
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     address.to_string()
@@ -110,6 +145,23 @@ async fn a_dead_endpoint_is_passed_over() {
 
     assert_eq!(answer.result.unwrap().revision, 7);
     assert_eq!(*fake.seen.lock().unwrap(), [("k1".to_owned(), "administrator/ada".to_owned())]);
+}
+
+#[tokio::test]
+async fn the_leader_is_asked_first() {
+    let authority = authority();
+    let (follower, leader) = (Fake::default(), Fake::default());
+    let addresses = [
+        serve(follower.clone(), &authority, Role::Controller).await,
+        serve_as(leader.clone(), Standing { leads: true }, &authority, Role::Controller).await,
+    ];
+    let client = Client::new(&addresses, &identity(&authority, Role::Administrator, "ada")).unwrap();
+
+    create(&client, "k1", AMPLE).await.unwrap();
+    create(&client, "k2", AMPLE).await.unwrap();
+
+    assert_eq!(leader.seen.lock().unwrap().len(), 2);
+    assert!(follower.seen.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

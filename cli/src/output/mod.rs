@@ -42,7 +42,9 @@ struct List<'a, R> {
 /// A single object as programs get it.
 #[derive(Serialize)]
 struct Single<'a, V> {
-    item: &'a V,
+    #[serde(flatten)]
+    object: &'a V,
+    /// At which the answer was given.
     revision: u64,
 }
 
@@ -75,7 +77,7 @@ impl Screen {
         describe: impl FnOnce(&V, Option<u16>, Timestamp) -> String,
     ) -> Result<(), Failure> {
         match self.format {
-            Format::Json => self.json(&Single { item: view, revision }),
+            Format::Json => self.json(&Single { object: view, revision }),
             Format::Table => self.text(&describe(view, self.width, self.now)),
         }
     }
