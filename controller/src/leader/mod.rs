@@ -83,14 +83,18 @@ async fn follow(consensus: Consensus, standing: watch::Sender<Standing>, stopped
         standing.send_replace(Standing::Leading(reign.clone()));
         let tasks = reign.clone().run(consensus.clone());
         let still = leadership.wait_for(|now| now.leading_term() != Some(reign.term));
-        tokio::select! {
-            _ = still => {}
-            () = stopped.cancelled() => {}
-        }
+        let ended = tokio::select! {
+            // An error says that consensus itself has ended.
+            lost = still => lost.is_err(),
+            () = stopped.cancelled() => true,
+        };
         standing.send_replace(Standing::Leaderless);
         reign.ended.cancel();
         tasks.wait().await;
         tracing::info!(term = reign.term, "this controller no longer leads");
+        if ended {
+            break;
+        }
     }
     standing.send_replace(Standing::Leaderless);
 }

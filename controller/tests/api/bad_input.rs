@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::{
-    cluster::{CLUSTER, Cluster, key, pool_request, soon},
+    cluster::{CLUSTER, Cluster, key, node_request, pool_request, soon},
     lifecycle::{create_request, two_nodes},
     satellite::{hello, open},
 };
@@ -177,9 +177,10 @@ async fn what_is_not_there_and_what_is_there_twice_is_said() {
     let cluster = Cluster::single().await;
     cluster.create_node("n1").await;
 
-    let address = v1::Address { name: "default".into(), ip: "127.0.0.1".into() };
-    let twice = v1::CreateNodeRequest { request_key: key(), name: "n1".into(), addresses: vec![address] };
-    assert_eq!(cluster.nodes(0).create_node(twice).await.unwrap_err().code(), Code::AlreadyExists);
+    assert_eq!(
+        cluster.nodes(0).create_node(node_request("n1")).await.unwrap_err().code(),
+        Code::AlreadyExists
+    );
     let unknown = v1::DeleteNodeRequest { request_key: key(), name: "n9".into() };
     assert_eq!(cluster.nodes(0).delete_node(unknown).await.unwrap_err().code(), Code::NotFound);
     let status = cluster.pools(0).create_pool(pool_request("n9", "vg")).await.unwrap_err();

@@ -207,15 +207,19 @@ impl Cluster {
     }
 
     pub(crate) async fn create_node(&self, name: &str) {
-        let address = v1::Address { name: "default".into(), ip: "127.0.0.1".into() };
-        let request =
-            v1::CreateNodeRequest { request_key: key(), name: name.into(), addresses: vec![address] };
-        soon("the node", self.nodes(0).create_node(request)).await.unwrap();
+        soon("the node", self.nodes(0).create_node(node_request(name))).await.unwrap();
     }
 
     pub(crate) async fn create_pool(&self, node: &str) {
         soon("the pool", self.pools(0).create_pool(pool_request(node, "vg"))).await.unwrap();
     }
+}
+
+/// A node whose address follows from the number in its name.
+pub(crate) fn node_request(name: &str) -> v1::CreateNodeRequest {
+    let ip = format!("10.77.0.{}", name.trim_start_matches('n'));
+    let addresses = vec![v1::Address { name: "default".into(), ip }];
+    v1::CreateNodeRequest { request_key: key(), name: name.into(), addresses }
 }
 
 pub(crate) fn pool_request(node: &str, volume_group: &str) -> v1::CreatePoolRequest {

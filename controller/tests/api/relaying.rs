@@ -7,7 +7,7 @@ use hawser_proto::v1::{
 use tonic::{Code, Request};
 
 use super::{
-    cluster::{Cluster, key, soon},
+    cluster::{Cluster, key, node_request, soon},
     lifecycle::create_request,
     satellite::Satellite,
 };
@@ -37,10 +37,7 @@ async fn a_follower_serves_sessions_writes_reads_and_waits() {
     // Every part of the way leads through a member that does not lead.
     let mut satellites = Vec::new();
     for node in ["n1", "n2"] {
-        let address = v1::Address { name: "default".into(), ip: "127.0.0.1".into() };
-        let create =
-            v1::CreateNodeRequest { request_key: key(), name: node.into(), addresses: vec![address] };
-        soon("the node", cluster.nodes(one).create_node(create)).await.unwrap();
+        soon("the node", cluster.nodes(one).create_node(node_request(node))).await.unwrap();
         satellites.push(Satellite::start(&cluster, other, node).await);
         let request = super::cluster::pool_request(node, "vg");
         soon("the pool", cluster.pools(one).create_pool(request)).await.unwrap();
@@ -88,16 +85,10 @@ async fn the_next_leader_takes_writes_when_the_first_ends_in_order() {
     first.stop().await;
 
     let mut nodes = NodeServiceClient::new(cluster.administrator(followers[0]));
-    let request_key = key();
+    let request = node_request("n1");
     let written = async {
         loop {
-            let address = v1::Address { name: "default".into(), ip: "127.0.0.1".into() };
-            let create = v1::CreateNodeRequest {
-                request_key: request_key.clone(),
-                name: "n1".into(),
-                addresses: vec![address],
-            };
-            match nodes.create_node(create).await {
+            match nodes.create_node(request.clone()).await {
                 Ok(_) => return,
                 Err(refused) => assert_eq!(refused.code(), Code::Unavailable, "{refused:?}"),
             }
