@@ -14,6 +14,8 @@ mod drbd_sizes;
 mod fixture;
 mod index;
 mod operations;
+#[cfg(test)]
+mod sequences;
 pub mod placement;
 mod state;
 mod transaction;

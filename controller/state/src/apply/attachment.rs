@@ -208,3 +208,145 @@ fn no_such_attachment(resource: &str, node: &str) -> Denial {
         format!("resource {} is not attached on node {}", names::shown(resource), names::shown(node));
     Denial::not_found("node", message)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use hawser_proto::v1::{DesiredAttachment, Outdate, RejectionReason, command::Command as Kind};
+
+    use super::*;
+    use crate::fixture::{Cluster, RESOURCE, create_attachment};
+
+    fn delete(node: &str) -> Kind {
+        Kind::DeleteAttachment(DeleteAttachment { resource: RESOURCE.into(), node: node.into() })
+    }
+
+    fn detached(cluster: &Cluster, node: &str, revision: u64) -> Kind {
+        Kind::ConfirmDetached(ConfirmDetached {
+            resource: RESOURCE.into(),
+            node: node.into(),
+            attachment_incarnation: cluster
+                .state
+                .attachment(RESOURCE, node)
+                .map_or(0, |held| held.incarnation),
+            revision,
+        })
+    }
+
+    fn rendered(cluster: &Cluster, node: &str) -> DesiredAttachment {
+        cluster.state.document(node).unwrap().replicas[0].attachment()
+    }
+
+    #[test]
+    fn attaching_makes_the_node_the_owner() {
+        let mut cluster = Cluster::with_resource();
+        let applied = cluster.applied(create_attachment("n1"));
+        let arbitration = cluster.state.resource(RESOURCE).unwrap().arbitration.clone().unwrap();
+        assert_eq!((arbitration.owner.as_str(), arbitration.generation, applied.number), ("n1", 1, 1));
+        assert_eq!(rendered(&cluster, "n1"), DesiredAttachment::Attached);
+        assert_eq!(rendered(&cluster, "n2"), DesiredAttachment::Detached);
+        // Asked again, it is the same attachment and the same operation.
+        let again = cluster.applied(create_attachment("n1"));
+        assert_eq!((again.operation, again.number), (applied.operation, 1));
+    }
+
+    #[test]
+    fn what_cannot_be_attached_is_refused() {
+        let attach = |resource: &str, node: &str, mode| {
+            Kind::CreateAttachment(CreateAttachment { resource: resource.into(), node: node.into(), mode })
+        };
+        let cases = [
+            (attach("none", "n1", 0), RejectionReason::NotFound, "resource"),
+            (attach(RESOURCE, "n9", 0), RejectionReason::NotFound, "node"),
+            (attach(RESOURCE, "n3", 0), RejectionReason::Precondition, "node"),
+            (attach(RESOURCE, "n1", 99), RejectionReason::Invalid, "mode"),
+            (attach(RESOURCE, "n2", 0), RejectionReason::Precondition, ""),
+        ];
+        for (command, reason, field) in cases {
+            let mut cluster = Cluster::with_nodes(3);
+            cluster.add_resource(RESOURCE, &["n1", "n2"]);
+            cluster.applied(create_attachment("n1"));
+            let rejected = cluster.rejected(command.clone());
+            assert_eq!((rejected.reason(), rejected.field.as_str()), (reason, field), "{command:?}");
+        }
+    }
+
+    #[test]
+    fn a_resource_that_is_attached_elsewhere_says_where() {
+        let rejected = Cluster::attached().rejected(create_attachment("n2"));
+        assert!(rejected.message.contains("attached on node n1"), "{}", rejected.message);
+        assert!(rejected.message.contains("hawser attachment delete web n1"), "{}", rejected.message);
+    }
+
+    #[test]
+    fn a_copy_that_is_behind_is_not_attached() {
+        let mut cluster = Cluster::with_resource();
+        let resource_incarnation = cluster.state.resource(RESOURCE).unwrap().incarnation;
+        cluster.applied(Kind::Outdate(Outdate {
+            resource: RESOURCE.into(),
+            resource_incarnation,
+            node: "n1".into(),
+            ..Outdate::default()
+        }));
+        let rejected = cluster.rejected(create_attachment("n1"));
+        assert_eq!(rejected.reason(), RejectionReason::Outdated);
+        assert!(rejected.message.contains("attach it on n2"), "{}", rejected.message);
+        cluster.applied(create_attachment("n2"));
+    }
+
+    #[test]
+    fn an_attachment_is_confirmed_once_it_is_open() {
+        let mut cluster = Cluster::with_resource();
+        let operation = cluster.applied(create_attachment("n1")).operation;
+        let attachment_incarnation = cluster.index;
+        let confirm = |attachment_incarnation| {
+            Kind::ConfirmAttached(ConfirmAttached {
+                resource: RESOURCE.into(),
+                node: "n1".into(),
+                attachment_incarnation,
+            })
+        };
+        assert_eq!(cluster.reason(confirm(attachment_incarnation + 1)), RejectionReason::NotFound);
+        let revision = cluster.state.document("n1").unwrap().revision;
+        cluster.applied(confirm(attachment_incarnation));
+        assert_eq!(cluster.state.operation(operation).unwrap().state(), OperationState::Succeeded);
+        assert_eq!(cluster.state.document("n1").unwrap().revision, revision, "the node is told nothing new");
+        cluster.applied(confirm(attachment_incarnation));
+        cluster.applied(delete("n1"));
+        assert_eq!(cluster.reason(confirm(attachment_incarnation)), RejectionReason::Precondition);
+    }
+
+    #[test]
+    fn detaching_ends_when_the_node_was_seen_secondary_after_the_order() {
+        let mut cluster = Cluster::attached();
+        let too_early = detached(&cluster, "n1", cluster.index);
+        assert_eq!(cluster.reason(too_early), RejectionReason::Precondition);
+
+        let operation = cluster.applied(delete("n1")).operation;
+        let ordered = cluster.index;
+        assert_eq!(rendered(&cluster, "n1"), DesiredAttachment::Detached);
+        assert_eq!(cluster.applied(delete("n1")).operation, operation);
+        assert_eq!(cluster.reason(create_attachment("n1")), RejectionReason::Precondition);
+        let seen_before = detached(&cluster, "n1", ordered - 1);
+        assert!(cluster.is_stale(seen_before));
+        let seen_after = detached(&cluster, "n1", ordered);
+        cluster.applied(seen_after.clone());
+
+        let arbitration = cluster.state.resource(RESOURCE).unwrap().arbitration.clone().unwrap();
+        assert_eq!((arbitration.owner.as_str(), arbitration.generation), ("", 1));
+        assert_eq!(cluster.state.attachment(RESOURCE, "n1"), None);
+        assert_eq!(cluster.state.operation(operation).unwrap().state(), OperationState::Succeeded);
+        assert_eq!(cluster.reason(seen_after), RejectionReason::NotFound);
+        assert_eq!(cluster.applied(create_attachment("n2")).number, 2);
+    }
+
+    #[test]
+    fn detaching_cancels_an_attachment_under_way() {
+        let mut cluster = Cluster::with_resource();
+        let attach = cluster.applied(create_attachment("n1")).operation;
+        cluster.applied(delete("n1"));
+        assert_eq!(cluster.state.operation(attach).unwrap().state(), OperationState::Cancelled);
+        assert_eq!(cluster.reason(delete("n2")), RejectionReason::NotFound);
+    }
+}

@@ -93,3 +93,109 @@ fn put_if_other(transaction: &mut Transaction<'_>, before: &Operation, after: Op
         transaction.put_operation(after);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use hawser_proto::v1::{OperationReason, RejectionReason, Tick, command::Command as Kind};
+
+    use super::*;
+    use crate::{
+        fixture::{Cluster, RESOURCE, create_attachment},
+        operations::{KEPT_FINISHED, KEPT_FINISHED_MS},
+    };
+
+    fn creating() -> (Cluster, u64) {
+        let mut cluster = Cluster::with_nodes(2);
+        let create = cluster.create_resource(RESOURCE, &["n1", "n2"]);
+        let id = cluster.applied(Kind::CreateResource(create)).operation;
+        (cluster, id)
+    }
+
+    fn cancel(id: u64) -> Kind {
+        Kind::CancelOperation(CancelOperation { id })
+    }
+
+    #[test]
+    fn a_running_operation_shows_its_phase_and_what_it_waits_for() {
+        let (mut cluster, id) = creating();
+        let advance = |phase: &str| Kind::AdvanceOperation(AdvanceOperation { id, phase: phase.into() });
+        let record = |message: Option<&str>| {
+            let reason = message
+                .map(|message| OperationReason { message: message.into(), ..OperationReason::default() });
+            Kind::RecordOperationReason(RecordOperationReason { id, reason })
+        };
+        cluster.applied(record(Some("lvcreate: no space")));
+        assert_eq!(
+            cluster.commit(record(Some("lvcreate: no space"))).changes,
+            Vec::new(),
+            "a retry is no news"
+        );
+        assert_eq!(
+            cluster.state.operation(id).unwrap().waits_for.as_ref().unwrap().message,
+            "lvcreate: no space"
+        );
+        cluster.applied(advance("connect"));
+        let operation = cluster.state.operation(id).unwrap();
+        assert_eq!((operation.phase.as_str(), &operation.waits_for), ("connect", &None));
+        cluster.applied(record(None));
+
+        assert_eq!(cluster.rejected(advance("Not A Word")).field, "phase");
+        assert_eq!(cluster.rejected(record(Some(&"x".repeat(LONGEST_TEXT + 1)))).field, "reason.message");
+        let unknown = Kind::AdvanceOperation(AdvanceOperation { id: 9999, phase: "connect".into() });
+        assert_eq!(cluster.reason(unknown), RejectionReason::NotFound);
+    }
+
+    #[test]
+    fn cancelling_a_creation_deletes() {
+        let (mut cluster, id) = creating();
+        let deletion = cluster.applied(cancel(id)).operation;
+        assert_eq!(cluster.state.operation(id).unwrap().state(), OperationState::Cancelled);
+        assert_eq!(cluster.state.operation(deletion).unwrap().kind(), OperationKind::DeleteResource);
+        assert_eq!(cluster.reason(cancel(id)), RejectionReason::Precondition);
+        assert_eq!(cluster.reason(cancel(deletion)), RejectionReason::Precondition);
+        assert_eq!(cluster.reason(cancel(9999)), RejectionReason::NotFound);
+    }
+
+    #[test]
+    fn cancelling_an_attachment_detaches() {
+        let mut cluster = Cluster::with_resource();
+        let attach = cluster.applied(create_attachment("n1")).operation;
+        let detach = cluster.applied(cancel(attach)).operation;
+        assert_eq!(cluster.state.operation(attach).unwrap().state(), OperationState::Cancelled);
+        assert_eq!(cluster.state.operation(detach).unwrap().kind(), OperationKind::Detach);
+    }
+
+    #[test]
+    fn an_ended_operation_is_kept_for_a_week_of_committed_time() {
+        let mut cluster = Cluster::with_resource();
+        let ended = cluster.state.operations().next().unwrap().id;
+        let hour = 60 * 60 * 1000;
+        for _ in 1..KEPT_FINISHED_MS / hour {
+            cluster.applied(Kind::Tick(Tick { elapsed_ms: hour }));
+        }
+        assert!(cluster.state.operation(ended).is_some());
+        cluster.applied(Kind::Tick(Tick { elapsed_ms: hour }));
+        assert!(cluster.state.operation(ended).is_none());
+    }
+
+    #[test]
+    fn only_so_many_ended_operations_are_kept() {
+        let mut cluster = Cluster::with_resource();
+        for _ in 0..=KEPT_FINISHED {
+            // Attach, cancel, and let go: each round ends two.
+            let attach = cluster.applied(create_attachment("n1")).operation;
+            cluster.applied(cancel(attach));
+            let revision = cluster.index;
+            cluster.applied(Kind::ConfirmDetached(hawser_proto::v1::ConfirmDetached {
+                resource: RESOURCE.into(),
+                node: "n1".into(),
+                attachment_incarnation: attach,
+                revision,
+            }));
+        }
+        assert_eq!(cluster.state.operations().count(), KEPT_FINISHED);
+        assert_eq!(cluster.state.running_operations().count(), 0);
+    }
+}

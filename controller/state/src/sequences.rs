@@ -1,0 +1,244 @@
+//! Sequences of commands, sensible and not: whatever comes, the invariants hold, nothing panics, and a
+//! state that was saved and loaded in between goes on exactly like one that was not.
+#![allow(clippy::unwrap_used)]
+
+use hawser_proto::{
+    sizes::{GIB, MIB},
+    v1::{
+        AdvanceOperation, CancelOperation, Command, ConfirmAttached, ConfirmDetached, ConfirmReplicaRemoved,
+        ConfirmResourceReady, CreateAttachment, CreateResource, CreateResourceGroup, DeleteAttachment, DeleteNode,
+        DeletePool, DeleteResource, Layer, Outdate, PlacedReplica, RecordNodeFacts, RecordPoolCapacity, RequestKey,
+        Synced, TakeOver, Tick, command::Command as Kind,
+    },
+};
+use proptest::{prelude::*, sample::Index};
+use prost::Message;
+
+use crate::{
+    State,
+    fixture::{Cluster, POOL, create_node, create_pool, facts_9, facts_84, initialize},
+};
+
+/// A command over a small world. What it refers to is looked up when it is applied, so that most of a
+/// sequence makes sense; `skew` makes some of it wrong.
+#[derive(Clone, Debug)]
+struct Step {
+    verb: u8,
+    node: u8,
+    other: u8,
+    resource: u8,
+    pick: Index,
+    skew: u8,
+    request: Option<u8>,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let skew = prop_oneof![9 => Just(0_u8), 1 => Just(1_u8)];
+    (0_u8..26, 1_u8..5, 1_u8..5, 1_u8..4, any::<Index>(), skew, prop::option::weighted(0.3, 0_u8..20)).prop_map(
+        |(verb, node, other, resource, pick, skew, request)| Step { verb, node, other, resource, pick, skew, request },
+    )
+}
+
+fn resolve(cluster: &Cluster, step: &Step) -> Command {
+    let kind = kind(cluster, step);
+    let request = step.request.map(|number| RequestKey {
+        caller: format!("administrator/{}", number % 3),
+        key: format!("k{number}"),
+        request_sha256: vec![number; 32],
+    });
+    Command { at_unix_ms: u64::from(step.skew), request, command: Some(kind) }
+}
+
+fn kind(cluster: &Cluster, step: &Step) -> Kind {
+    let state = &cluster.state;
+    let skew = u64::from(step.skew);
+    let node = format!("n{}", step.node);
+    let name = format!("r{}", step.resource);
+    let node_incarnation = state.node(&node).map_or(0, |node| node.incarnation) + skew;
+    let pool_incarnation = state.pool(&node, POOL).map_or(0, |pool| pool.incarnation) + skew;
+    let resource = state.resource(&name);
+    let resource_incarnation = resource.map_or(0, |resource| resource.incarnation) + skew;
+    let arbitration = resource.and_then(|resource| resource.arbitration.clone()).unwrap_or_default();
+    let attachment_incarnation = state.attachment(&name, &node).map_or(0, |attachment| attachment.incarnation) + skew;
+    let operations: Vec<u64> = state.operations().map(|operation| operation.id).collect();
+    let operation = if operations.is_empty() { 0 } else { *step.pick.get(&operations) };
+    let revision = cluster.index.saturating_sub(skew * 3);
+    match step.verb {
+        0 => create_node(&node, &format!("10.0.0.{}", step.node)),
+        1 => Kind::RecordNodeFacts(RecordNodeFacts {
+            node: node.clone(),
+            incarnation: node_incarnation,
+            uname: node,
+            facts: Some(if step.other == 4 { facts_9() } else { facts_84() }),
+        }),
+        2 => create_pool(&node, POOL),
+        3 => Kind::RecordPoolCapacity(RecordPoolCapacity {
+            node,
+            name: POOL.into(),
+            incarnation: pool_incarnation,
+            capacity_bytes: u64::from(step.other) * GIB / 16,
+        }),
+        4 => Kind::DeleteNode(DeleteNode { name: node }),
+        5 => Kind::DeletePool(DeletePool { node, name: POOL.into() }),
+        6 => Kind::CreateResourceGroup(CreateResourceGroup {
+            name: "local".into(),
+            layers: vec![Layer::Storage.into()],
+            ..CreateResourceGroup::default()
+        }),
+        7..=9 => Kind::CreateResource(CreateResource {
+            name,
+            group: if step.verb == 9 { "local".into() } else { String::new() },
+            volume_sizes: vec![u64::from(step.other) * 300 * MIB],
+            placed: places(cluster, step),
+            computed_at_revision: revision,
+            shared_secret: "0123456789abcdef".into(),
+            day0_generation_id: 4,
+        }),
+        10 | 11 => {
+            Kind::ConfirmResourceReady(ConfirmResourceReady { resource: name, incarnation: resource_incarnation })
+        }
+        12 => Kind::DeleteResource(DeleteResource { name }),
+        13 | 14 => Kind::ConfirmReplicaRemoved(ConfirmReplicaRemoved {
+            resource: name,
+            replica_incarnation: resource_incarnation,
+            node,
+            revision,
+        }),
+        15 => Kind::CreateAttachment(CreateAttachment { resource: name, node, mode: i32::from(step.skew) }),
+        16 => Kind::ConfirmAttached(ConfirmAttached { resource: name, node, attachment_incarnation }),
+        17 => Kind::DeleteAttachment(DeleteAttachment { resource: name, node }),
+        18 => Kind::ConfirmDetached(ConfirmDetached { resource: name, node, attachment_incarnation, revision }),
+        19 => Kind::Outdate(Outdate {
+            resource: name,
+            resource_incarnation,
+            node,
+            owner: arbitration.owner,
+            generation: arbitration.generation,
+        }),
+        20 => Kind::Outdate(Outdate { resource: name, resource_incarnation, node, ..Outdate::default() }),
+        21 => Kind::TakeOver(TakeOver {
+            resource: name,
+            resource_incarnation,
+            node,
+            from_generation: arbitration.generation,
+            mode: 0,
+        }),
+        22 => Kind::Synced(Synced {
+            resource: name,
+            resource_incarnation,
+            number: arbitration.outdated.iter().find(|outdated| outdated.node == node).map_or(0, |found| found.number),
+            node,
+        }),
+        23 => Kind::CancelOperation(CancelOperation { id: operation }),
+        24 => Kind::AdvanceOperation(AdvanceOperation { id: operation, phase: "connect".into() }),
+        _ => Kind::Tick(Tick { elapsed_ms: u64::from(step.other) * 20 * 60 * 1000 }),
+    }
+}
+
+fn places(cluster: &Cluster, step: &Step) -> Vec<PlacedReplica> {
+    let mut numbers = vec![step.node];
+    if step.verb != 9 && step.other != step.node {
+        numbers.push(step.other);
+    }
+    numbers.into_iter().map(|number| cluster.placed(&format!("n{number}"))).collect()
+}
+
+/// Nodes with pools, so that sequences get further.
+fn begin() -> Cluster {
+    Cluster::with_nodes(2)
+}
+
+fn encoded(state: &State) -> Vec<Vec<u8>> {
+    state.records().map(|record| record.encode_to_vec()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_state_that_was_saved_and_loaded_goes_on_the_same(
+        steps in prop::collection::vec(step(), 1..120),
+        saved_after in any::<Index>(),
+    ) {
+        let mut kept = begin();
+        let mut reloaded = begin();
+        let saved_after = saved_after.index(steps.len());
+        for (position, step) in steps.iter().enumerate() {
+            let command = resolve(&kept, step);
+            // Every invariant is checked in here.
+            let effect = kept.commit_whole(&command);
+            prop_assert_eq!(effect, reloaded.commit_whole(&command));
+            if position == saved_after {
+                reloaded.state = State::from_records(reloaded.state.records()).unwrap();
+            }
+        }
+        prop_assert_eq!(encoded(&kept.state), encoded(&reloaded.state));
+        prop_assert_eq!(kept.state.checksum(), reloaded.state.checksum());
+        for node in kept.state.nodes() {
+            prop_assert_eq!(kept.state.document(&node.name), reloaded.state.document(&node.name));
+        }
+    }
+
+    #[test]
+    fn garbage_is_refused_and_never_panics(
+        steps in prop::collection::vec(step(), 1..40),
+        garbage in prop::collection::vec((step(), prop::collection::vec((any::<Index>(), any::<u8>()), 1..6)), 1..40),
+    ) {
+        let mut cluster = begin();
+        for step in &steps {
+            let command = resolve(&cluster, step);
+            cluster.commit_whole(&command);
+        }
+        for (step, damage) in garbage {
+            let mut bytes = resolve(&cluster, &step).encode_to_vec();
+            for (place, byte) in damage {
+                let place = place.index(bytes.len());
+                bytes[place] = byte;
+            }
+            if let Ok(command) = Command::decode(bytes.as_slice()) {
+                cluster.commit_whole(&command);
+            }
+        }
+    }
+
+    #[test]
+    fn records_that_are_no_snapshot_are_refused_or_loaded_but_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let mut records: Vec<_> = begin().state.records().collect();
+        if let Ok(record) = hawser_proto::v1::SnapshotRecord::decode(bytes.as_slice()) {
+            records.push(record);
+        }
+        let _ = State::from_records(records);
+    }
+}
+
+#[test]
+fn a_command_that_says_nothing_is_refused() {
+    let mut cluster = Cluster::initialized();
+    let rejected = crate::fixture::rejected(cluster.commit_whole(&Command::default()).outcome);
+    assert_eq!(rejected.field, "command");
+    let mut empty = Cluster::empty();
+    crate::fixture::rejected(empty.commit_whole(&Command::default()).outcome);
+    empty.applied(initialize());
+}
+
+#[test]
+fn records_that_contradict_each_other_are_no_state() {
+    let cluster = Cluster::with_resource();
+    let records: Vec<_> = cluster.state.records().collect();
+    for repeated in 0..records.len() {
+        let mut records = records.clone();
+        records.push(records[repeated].clone());
+        assert!(State::from_records(records).is_err(), "record {repeated} came twice");
+    }
+    let unknown = hawser_proto::v1::SnapshotRecord { record: None };
+    assert_eq!(State::from_records([unknown]).unwrap_err(), crate::InvalidRecords::UnknownRecord { position: 0 });
+}
+
+#[test]
+fn the_checksum_tells_states_apart() {
+    let one = Cluster::with_nodes(2);
+    let mut other = one.clone();
+    assert_eq!(one.state.checksum(), other.state.checksum());
+    other.applied(Kind::Tick(Tick { elapsed_ms: 1 }));
+    assert_ne!(one.state.checksum(), other.state.checksum());
+}
