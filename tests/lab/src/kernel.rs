@@ -7,7 +7,7 @@ use crate::error::LabError;
 
 const MODULES: &str = "usr/lib/uml/modules";
 /// What a node cannot do without, below a root.
-const TOOLS: [(&str, &str); 7] = [
+const TOOLS: [(&str, &str); 9] = [
     ("usr/bin/linux.uml", "user-mode-linux"),
     ("usr/sbin/drbdadm", "drbd-utils"),
     ("usr/sbin/lvm", "lvm2"),
@@ -15,6 +15,8 @@ const TOOLS: [(&str, &str); 7] = [
     ("usr/bin/ip", "iproute2"),
     ("usr/sbin/thin_check", "thin-provisioning-tools"),
     ("usr/sbin/mkfs.ext4", "e2fsprogs"),
+    ("usr/bin/busybox", "busybox"),
+    ("usr/bin/ps", "procps"),
 ];
 
 /// A kernel with everything that its nodes need.
@@ -92,7 +94,17 @@ mod tests {
     #[test]
     fn missing_packages_are_named_with_the_remedy() {
         let root = tempfile::tempdir().unwrap();
-        fill(root.path(), &["usr/sbin/lvm", "usr/bin/kmod", "usr/bin/ip", "usr/sbin/mkfs.ext4"]);
+        fill(
+            root.path(),
+            &[
+                "usr/sbin/lvm",
+                "usr/bin/kmod",
+                "usr/bin/ip",
+                "usr/sbin/mkfs.ext4",
+                "usr/bin/ps",
+                "usr/bin/busybox",
+            ],
+        );
         let error = Kernel::find_in(root.path(), &root.path().join("none")).unwrap_err().to_string();
         assert!(error.contains("user-mode-linux drbd-utils thin-provisioning-tools"), "{error}");
         assert!(error.contains("hawser-lab setup"), "{error}");
@@ -102,7 +114,10 @@ mod tests {
     fn unpacked_packages_complete_what_the_host_has() {
         let root = tempfile::tempdir().unwrap();
         let packages = tempfile::tempdir().unwrap();
-        fill(root.path(), &["usr/bin/kmod", "usr/bin/ip", "usr/sbin/mkfs.ext4"]);
+        fill(
+            root.path(),
+            &["usr/bin/kmod", "usr/bin/ip", "usr/sbin/mkfs.ext4", "usr/bin/ps", "usr/bin/busybox"],
+        );
         let rest = ["usr/bin/linux.uml", "usr/sbin/drbdadm", "usr/sbin/lvm", "usr/sbin/thin_check"];
         fill(packages.path(), &rest);
         fill(packages.path(), &["usr/lib/uml/modules/6.1.170/x", "usr/lib/uml/modules/6.1.176/x"]);

@@ -23,9 +23,7 @@ pub struct Administrator {
 
 #[derive(Deserialize)]
 struct Shown {
-    status: Option<Status>,
-    #[serde(flatten)]
-    plain: Option<Status>,
+    item: Status,
 }
 
 #[derive(Deserialize)]
@@ -131,8 +129,7 @@ pub(super) async fn run_program(program: &Path, arguments: &[&OsStr]) -> Result<
 
 fn voters_in(text: &[u8]) -> Option<usize> {
     let shown: Shown = serde_json::from_slice(text).ok()?;
-    let members = shown.status.or(shown.plain)?.members;
-    Some(members.iter().filter(|member| member.role.eq_ignore_ascii_case("voter")).count())
+    Some(shown.item.members.iter().filter(|member| member.role.eq_ignore_ascii_case("voter")).count())
 }
 
 #[cfg(test)]
@@ -141,7 +138,8 @@ mod tests {
 
     #[test]
     fn voters_are_counted_and_learners_are_not() {
-        let text = br#"{"cluster_name":"lab","members":[{"role":"voter","name":"n1"},{"role":"learner"},{"role":"voter"}]}"#;
+        let text =
+            br#"{"item":{"members":[{"role":"voter","name":"n1"},{"role":"learner"},{"role":"voter"}]}}"#;
         assert_eq!(voters_in(text), Some(2));
         assert_eq!(voters_in(b"nobody answers"), None);
     }

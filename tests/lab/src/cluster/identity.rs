@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::administrator::run_program;
-use super::{API, CONTROLLER, SATELLITE};
+use super::API;
 use crate::error::{LabError, Tried};
 use crate::lab::{Lab, copy};
 use crate::network::addresses::cluster;
@@ -24,15 +24,6 @@ pub(super) struct Identity {
 impl Identity {
     /// Makes the authority, every certificate and every configuration.
     pub(super) async fn make(lab: &Lab, options: &LabOptions, controllers: u8) -> Result<Self, LabError> {
-        for program in ["hawser", CONTROLLER, SATELLITE] {
-            let path = options.programs.join(program);
-            if !path.is_file() {
-                let reason = format!("{} is not there", path.display());
-                let remedy = "build it with `cargo build --workspace --bins`, or give --bare for nodes alone"
-                    .to_owned();
-                return Err(LabError::Unavailable { reason, remedy });
-            }
-        }
         let directory = lab.directory().cluster();
         let hawser = options.programs.join("hawser");
         let members = options.node_names().into_iter().filter(|(_, number)| *number <= controllers);

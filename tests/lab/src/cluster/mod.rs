@@ -37,12 +37,31 @@ pub struct Formed {
     pub client_configuration: PathBuf,
 }
 
+/// Checks that the programs that a cluster needs have been built; worth knowing before anything boots.
+///
+/// # Errors
+/// Which one is missing and how to build it.
+pub fn check_programs(options: &LabOptions) -> Result<(), LabError> {
+    for program in ["hawser", CONTROLLER, SATELLITE] {
+        let path = options.programs.join(program);
+        if !path.is_file() {
+            return Err(LabError::Unavailable {
+                reason: format!("{} is not there", path.display()),
+                remedy: "build it with `cargo build --workspace --bins`, or give --bare for nodes alone"
+                    .to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Forms a cluster of all nodes: controllers on the first three (on the first alone where there are fewer),
 /// a satellite and a registered thin pool on each.
 ///
 /// # Errors
 /// Which step failed on which node, with the words of the program that failed.
 pub async fn form(lab: &Lab, options: &LabOptions) -> Result<Formed, LabError> {
+    check_programs(options)?;
     let controllers = if options.nodes < MOST_CONTROLLERS { 1 } else { MOST_CONTROLLERS };
     let nodes = options.node_names();
     let identity = Identity::make(lab, options, controllers).await?;

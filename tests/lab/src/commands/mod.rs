@@ -24,20 +24,29 @@ pub(crate) struct Arguments {
 /// Which lab.
 #[derive(Debug, Args)]
 struct Place {
-    /// Name of the lab.
-    #[arg(long, global = true, default_value = "lab", env = "HAWSER_LAB_NAME")]
-    name: String,
-    /// Directory of the lab, in place of one chosen by its name.
-    #[arg(long, global = true, env = "HAWSER_LAB_DIRECTORY")]
+    /// Name of the lab; else $HAWSER_LAB_NAME, else `lab`.
+    #[arg(long, global = true, conflicts_with = "directory")]
+    name: Option<String>,
+    /// Directory of the lab, in place of one chosen by its name; else $HAWSER_LAB_DIRECTORY.
+    #[arg(long, global = true)]
     directory: Option<PathBuf>,
 }
 
 impl Place {
+    /// What was typed wins over what the environment says.
     fn resolve(&self) -> anyhow::Result<LabDirectory> {
-        Ok(match &self.directory {
+        let given = self.directory.clone();
+        let set =
+            || std::env::var_os("HAWSER_LAB_DIRECTORY").map(PathBuf::from).filter(|_| self.name.is_none());
+        Ok(match given.or_else(set) {
             Some(directory) => LabDirectory::at(std::path::absolute(directory)?),
-            None => LabDirectory::named(&self.name),
+            None => LabDirectory::named(&self.name()),
         })
+    }
+
+    fn name(&self) -> String {
+        let set = || std::env::var("HAWSER_LAB_NAME").ok();
+        self.name.clone().or_else(set).unwrap_or_else(|| "lab".to_owned())
     }
 }
 

@@ -99,8 +99,11 @@ async fn up(place: &Place, up: Up) -> anyhow::Result<ExitCode> {
         state_mib: up.state_disk,
         drbd_modules: up.drbd_modules.map(std::path::absolute).transpose()?,
         drbd_utils: up.drbd_utils.map(std::path::absolute).transpose()?,
-        ..LabOptions::new(&place.name)
+        ..LabOptions::new(&place.name())
     };
+    if !up.bare {
+        cluster::check_programs(&options)?;
+    }
     let lab = Lab::up(&options, place.resolve()?, false).await?;
     let path = lab.directory().path().display();
     println!("{} nodes are up after {:.1} s in {path}", options.nodes, began.elapsed().as_secs_f32());

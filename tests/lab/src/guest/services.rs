@@ -17,8 +17,11 @@ use crate::wire::agent::{Service, ServiceStatus};
 
 /// Where the services' logs lie: on the share, so that the host can read them while the node is off.
 const LOGS: &str = "/host/logs";
-/// Pause before a service that ended is started again.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Pause before a service that ended is started again; it doubles while the service ends at once each time.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+/// A service that ran this long had started well.
+const STEADY: Duration = Duration::from_secs(5);
 /// How long an orderly end may take before it is forced.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -128,6 +131,7 @@ impl Supervisor {
 
 /// Runs one service as long as this entry of it, known by its `changed`, stands in the table.
 async fn keep(entries: Rc<RefCell<BTreeMap<String, Entry>>>, name: String, changed: Rc<Notify>) {
+    let mut pause = SHORTEST_PAUSE;
     loop {
         let (service, stopped) = {
             let entries = entries.borrow();
@@ -140,6 +144,7 @@ async fn keep(entries: Rc<RefCell<BTreeMap<String, Entry>>>, name: String, chang
             changed.notified().await;
             continue;
         }
+        let started = tokio::time::Instant::now();
         let end = run_once(&entries, &service).await;
         console(format_args!("service {name} ended: {end}"));
         if let Some(entry) =
@@ -149,7 +154,9 @@ async fn keep(entries: Rc<RefCell<BTreeMap<String, Entry>>>, name: String, chang
             entry.last_end = Some(end);
         }
         changed.notify_waiters();
-        tokio::time::sleep(PAUSE).await;
+        pause = if started.elapsed() >= STEADY { SHORTEST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+        // Whoever starts it by hand does not wait.
+        let _ = tokio::time::timeout(pause, changed.notified()).await;
     }
 }
 
