@@ -3,7 +3,7 @@
 //! [`Host`] is the door: it finds out, it carries out single steps, and it wakes its caller when the kernel
 //! reports a change. It decides nothing: which step is due is the plan's business.
 //!
-//! * [`system`]: the real one.
+//! * [`system`]: the real one. [`sim`]: a model of it that passes the same tests.
 //! * [`command`]: runs a program. [`devices`]: sysfs and block devices. [`facts`]: what the node can do.
 //! * [`storage`]: what volumes are cut from; [`lvm_thin`] with [`lvm_report`].
 //! * [`drbd`]: configuration, metadata, events and the driver of each generation.
@@ -17,6 +17,7 @@ pub mod gate;
 pub mod lvm_report;
 pub mod lvm_thin;
 pub mod openers;
+pub mod sim;
 pub mod storage;
 pub mod system;
 

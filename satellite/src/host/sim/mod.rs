@@ -1,0 +1,179 @@
+//! A model of the system below several satellites: LVM thin pools, DRBD 8.4, gates, processes, power cuts and
+//! links that break. It passes the same suite as the real host, and answers with the words of the real tools.
+//!
+//! One [`SimWorld`] holds all nodes, so that what replicates between them is one consistent state. Time is
+//! tokio's, which a test may pause; nothing is random. It must never know of anything that the real system
+//! could not know.
+//!
+//! * [`state`]: nodes, storage, gates and processes. * [`replication`]: what DRBD does with them.
+//! * [`host`]: the door of one node.
+
+mod host;
+mod replication;
+mod state;
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+pub use self::host::SimHost;
+use self::state::{Effect, Node, State};
+
+/// How long DRBD takes to notice a cut with Hawser's intervals.
+const CUT_IS_NOTICED: Duration = Duration::from_millis(2500);
+/// How long a resync takes, whatever its size.
+const RESYNC: Duration = Duration::from_millis(500);
+
+/// What the kernel's fence-peer handler does on the nodes of a world.
+#[async_trait]
+pub trait FencePeer: Send + Sync {
+    /// The handler was started on `node` for a resource; returns its exit status. It may wait for ever.
+    async fn ask(&self, node: &str, drbd_name: &str) -> i32;
+}
+
+/// Several nodes and the network between them. Cheap to share.
+#[derive(Clone)]
+pub struct SimWorld {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state: Mutex<State>,
+    handler: Box<dyn FencePeer>,
+    changes: watch::Sender<u64>,
+}
+
+/// How a write through a gate stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteState {
+    /// Not answered yet.
+    Pending,
+    /// Acknowledged.
+    Acknowledged,
+    /// Answered with an error.
+    Failed,
+}
+
+impl SimWorld {
+    /// A world without nodes.
+    pub fn new(handler: impl FencePeer + 'static) -> Self {
+        let inner =
+            Inner { state: Mutex::default(), handler: Box::new(handler), changes: watch::Sender::new(0) };
+        SimWorld { inner: Arc::new(inner) }
+    }
+
+    /// Adds a running node with one address and one thin pool of a volume group.
+    pub fn add_node(&self, node: &str, ip: IpAddr, volume_group: &str, thin_pool: &str, capacity_bytes: u64) {
+        self.change(|state| {
+            let mut new = Node::new(ip);
+            new.pools.insert((volume_group.to_owned(), thin_pool.to_owned()), capacity_bytes);
+            state.nodes.insert(node.to_owned(), new);
+        });
+    }
+
+    /// The door of a node.
+    pub fn host(&self, node: &str) -> SimHost {
+        SimHost::new(self.clone(), node)
+    }
+
+    /// Breaks or mends the link between two nodes, both ways.
+    pub fn link(&self, a: &str, b: &str, up: bool) {
+        self.change(|state| state.set_link(a, b, up));
+    }
+
+    /// Takes the power from a node: memory and processes are gone, disks stay.
+    pub fn cut_power(&self, node: &str) {
+        self.change(|state| state.cut_power(node));
+    }
+
+    /// Boots a node that has no power.
+    pub fn boot(&self, node: &str) {
+        self.change(|state| {
+            if let Some(node) = state.nodes.get_mut(node) {
+                node.running = true;
+                node.boots += 1;
+            }
+        });
+    }
+
+    /// Makes a volume that is not Hawser's.
+    pub fn make_foreign_volume(&self, node: &str, volume_group: &str, name: &str) {
+        self.change(|state| state.make_foreign_volume(node, volume_group, name));
+    }
+
+    /// Removes a volume by hand, whatever it is.
+    pub fn remove_volume(&self, node: &str, volume_group: &str, name: &str) {
+        self.change(|state| {
+            if let Some(node) = state.nodes.get_mut(node) {
+                node.volumes.remove(&(volume_group.to_owned(), name.to_owned()));
+            }
+        });
+    }
+
+    /// Starts a process that opens a gate, writes `record` to a block and keeps the gate open. Returns its pid.
+    /// `None`: there is no such gate.
+    pub fn write(&self, node: &str, gate: &str, block: u64, record: u64) -> Option<i32> {
+        self.change(|state| state.start_writer(node, gate, block, record))
+    }
+
+    /// How the write of a process stands. `None`: there is no such process any more.
+    pub fn write_state(&self, node: &str, pid: i32) -> Option<WriteState> {
+        self.lock().nodes.get(node)?.processes.get(&pid).map(|process| process.write)
+    }
+
+    /// Sends SIGKILL. The process lingers while its write is frozen.
+    pub fn kill(&self, node: &str, pid: i32) {
+        self.change(|state| state.kill(node, pid));
+    }
+
+    /// The record in a block of a gate; 0 where nothing was written. `None`: it cannot be read.
+    pub fn read(&self, node: &str, gate: &str, block: u64) -> Option<u64> {
+        self.lock().read(node, gate, block)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state, lets DRBD draw the consequences, and sets in motion what takes time.
+    fn change<T>(&self, action: impl FnOnce(&mut State) -> T) -> T {
+        let (result, effects) = {
+            let mut state = self.lock();
+            let result = action(&mut state);
+            state.settle();
+            (result, std::mem::take(&mut state.effects))
+        };
+        for effect in effects {
+            let world = self.clone();
+            tokio::spawn(async move { world.bring_about(effect).await });
+        }
+        self.inner.changes.send_modify(|count| *count += 1);
+        result
+    }
+
+    async fn bring_about(self, effect: Effect) {
+        match effect {
+            Effect::NoticeCut { a, b } => {
+                tokio::time::sleep(CUT_IS_NOTICED).await;
+                self.change(|state| state.notice_cut(&a, &b));
+            }
+            Effect::FinishResync { drbd_name } => {
+                tokio::time::sleep(RESYNC).await;
+                self.change(|state| state.finish_resync(&drbd_name));
+            }
+            Effect::AskArbiter { node, boots, drbd_name } => {
+                let status = self.inner.handler.ask(&node, &drbd_name).await;
+                self.change(|state| {
+                    if state.nodes.get(&node).is_some_and(|found| found.running && found.boots == boots) {
+                        state.arbiter_answered(&node, &drbd_name, status);
+                    }
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The host's conformance suite on the simulated world. On real kernels it is run by the example
+//! `hawser-host-suite` inside test nodes.
+#![allow(clippy::unwrap_used)]
+
+mod bench;
+mod cases;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use hawser_plan::step::{DrbdPeer, Provider};
+use hawser_satellite::host::{
+    Host,
+    sim::{FencePeer, SimHost, SimWorld, WriteState},
+};
+use tokio::sync::{Barrier, watch};
+
+use crate::bench::{Arbiter, Bench, Side, Writer};
+
+const NODES: [(&str, &str); 2] = [("alpha", "10.77.0.1"), ("bravo", "10.77.0.2")];
+
+/// The handler of both nodes: waits until the suite lets it answer.
+struct Handler([watch::Receiver<Arbiter>; 2]);
+
+#[async_trait]
+impl FencePeer for Handler {
+    async fn ask(&self, node: &str, _: &str) -> i32 {
+        let mut answer = self.0[usize::from(node == NODES[1].0)].clone();
+        let answer = answer.wait_for(|answer| *answer != Arbiter::Silent).await;
+        match answer.map(|answer| *answer) {
+            Ok(Arbiter::Yes) => 4,
+            _ => 1,
+        }
+    }
+}
+
+struct SimBench {
+    world: SimWorld,
+    host: SimHost,
+    side: Side,
+    answer: watch::Sender<Arbiter>,
+    both: Arc<Barrier>,
+}
+
+impl SimBench {
+    fn node(&self) -> &'static str {
+        NODES[usize::from(self.side == Side::B)].0
+    }
+}
+
+#[async_trait]
+impl Bench for SimBench {
+    fn host(&self) -> &dyn Host {
+        &self.host
+    }
+
+    fn side(&self) -> Side {
+        self.side
+    }
+
+    fn provider(&self) -> Provider {
+        Provider::LvmThin { volume_group: "vg0".to_owned(), thin_pool: "thin".to_owned() }
+    }
+
+    fn peers(&self, port: u16) -> Vec<DrbdPeer> {
+        let peer = |(node_id, (node, ip)): (usize, (&str, &str))| DrbdPeer {
+            node: node.to_owned(),
+            uname: node.to_owned(),
+            node_id: u32::try_from(node_id).unwrap(),
+            ip: ip.parse().unwrap(),
+            port,
+            diskful: true,
+        };
+        NODES.into_iter().enumerate().map(peer).collect()
+    }
+
+    async fn meet(&self) -> Result<(), String> {
+        // The clock is paused: it runs on by itself only when both sides wait for something that never comes.
+        match tokio::time::timeout(Duration::from_secs(3600), self.both.wait()).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err("the other side has failed".to_owned()),
+        }
+    }
+
+    async fn link(&self, up: bool) {
+        self.world.link(NODES[0].0, NODES[1].0, up);
+    }
+
+    async fn arbiter(&self, answer: Arbiter) {
+        self.answer.send_replace(answer);
+    }
+
+    async fn make_foreign_volume(&self, name: &str) {
+        self.world.make_foreign_volume(self.node(), "vg0", name);
+    }
+
+    async fn remove_foreign_volume(&self, name: &str) {
+        self.world.remove_volume(self.node(), "vg0", name);
+    }
+
+    async fn write(&self, gate: &str, record: u64) -> Box<dyn Writer> {
+        let pid = self.world.write(self.node(), gate, 0, record).unwrap();
+        Box::new(SimWriter {
+            world: self.world.clone(),
+            node: self.node(),
+            pid,
+            changes: self.host.changes(),
+        })
+    }
+
+    async fn read(&self, gate: &str) -> u64 {
+        self.world.read(self.node(), gate, 0).unwrap()
+    }
+}
+
+struct SimWriter {
+    world: SimWorld,
+    node: &'static str,
+    pid: i32,
+    changes: watch::Receiver<u64>,
+}
+
+#[async_trait]
+impl Writer for SimWriter {
+    async fn acknowledged(&mut self) -> bool {
+        let ended = async {
+            while self.world.write_state(self.node, self.pid) == Some(WriteState::Pending) {
+                self.changes.changed().await.unwrap();
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(5), ended).await;
+        self.world.write_state(self.node, self.pid) == Some(WriteState::Acknowledged)
+    }
+
+    async fn kill(&mut self) {
+        self.world.kill(self.node, self.pid);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_simulated_host_passes_the_suite() {
+    let answers = [(); 2].map(|()| watch::Sender::new(Arbiter::Silent));
+    let world = SimWorld::new(Handler([answers[0].subscribe(), answers[1].subscribe()]));
+    for (node, ip) in NODES {
+        world.add_node(node, ip.parse().unwrap(), "vg0", "thin", 1 << 30);
+    }
+    let both = Arc::new(Barrier::new(2));
+    let failures = Arc::new(Mutex::new(Vec::new()));
+    let mut sides = Vec::new();
+    for (side, answer) in [Side::A, Side::B].into_iter().zip(answers) {
+        let host = world.host(NODES[usize::from(side == Side::B)].0);
+        let bench = SimBench { world: world.clone(), host, side, answer, both: Arc::clone(&both) };
+        let failures = Arc::clone(&failures);
+        sides.push(tokio::spawn(async move {
+            let mut cases = 0;
+            let mut report = |name: &str, outcome: &cases::Outcome| {
+                cases += 1;
+                if let Err(why) = outcome {
+                    failures.lock().unwrap().push(format!("{side:?} {name}: {why}"));
+                }
+            };
+            cases::run(&bench, &mut report).await;
+            cases
+        }));
+    }
+    for side in sides {
+        assert_eq!(side.await.unwrap(), 11, "every case was run");
+    }
+    let failures = failures.lock().unwrap();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
