@@ -280,6 +280,8 @@ impl Consensus {
                 metrics.current_leader.is_some() && self.inner.heard.within(timing.election_max)
             },
             running: metrics.running_state.is_ok(),
+            changing_voters: metrics.committed_membership_config.get_joint_config().len() > 1
+                || metrics.membership_config.get_joint_config().len() > 1,
             members: self.member_statuses(&metrics),
         }
     }
@@ -330,9 +332,31 @@ impl Consensus {
         }
     }
 
-    /// Hands the leadership over if this member leads, stops, and closes the store.
+    /// Waits until this member's numbers are as wanted, and returns them.
+    ///
+    /// # Errors
+    /// If consensus has ended.
+    pub async fn wait_until(&self, mut wanted: impl FnMut(&Status) -> bool) -> Result<Status, ReadError> {
+        let mut metrics = self.inner.raft.metrics();
+        loop {
+            // Marks the numbers as seen before they are looked at.
+            drop(metrics.borrow_and_update());
+            let status = self.status();
+            if wanted(&status) {
+                return Ok(status);
+            }
+            metrics.changed().await.map_err(|_| ReadError::Stopped)?;
+        }
+    }
+
+    /// Hands the leadership over if this member leads, and stops.
     pub async fn shutdown(&self) {
         self.hand_over().await;
+        self.stop().await;
+    }
+
+    /// Stops without looking for a successor, and closes the store.
+    pub async fn stop(&self) {
         self.inner.ending.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;

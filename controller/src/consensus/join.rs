@@ -11,11 +11,6 @@ use tonic::{Code, Request, Response, Status};
 
 use super::{ProposeError, handle::Consensus, leadership::Role, network};
 
-/// Who asks, when a member hands the question on.
-const ON_BEHALF_OF: &str = "hawser-on-behalf-of";
-/// How often a question was handed on.
-const HOPS: &str = "hawser-hops";
-const CONTROLLER: &str = "controller/";
 /// For one question to one member.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Between two rounds of questions.
@@ -28,25 +23,18 @@ pub(super) async fn answer(
 ) -> Result<Response<v1::JoinResponse>, Status> {
     let inner = &consensus.inner;
     let sender = inner.transport.controller_name(request.extensions())?;
-    let header = |name| request.metadata().get(name).and_then(|value| value.to_str().ok());
-    let was_handed_on = header(HOPS).is_some();
+    let request = request.into_inner();
+    let was_handed_on = !request.handed_on_for.is_empty();
     // The sender is a controller of this cluster, so it may speak for another one.
-    let name =
-        header(ON_BEHALF_OF).and_then(|name| name.strip_prefix(CONTROLLER)).unwrap_or(&sender).to_owned();
+    let name = if was_handed_on { request.handed_on_for.clone() } else { sender };
     let leadership = consensus.leadership().borrow().clone();
     match leadership.role {
         Role::Leader => {
-            admit(consensus, leadership.term, &name, request.get_ref()).await?;
+            admit(consensus, leadership.term, &name, &request).await?;
             Ok(Response::new(v1::JoinResponse {}))
         }
         Role::Follower { leader: Some(leader) } if !was_handed_on => {
-            let mut handed_on = Request::new(request.into_inner());
-            let caller = format!("{CONTROLLER}{name}")
-                .parse()
-                .map_err(|_| Status::invalid_argument("the name in the certificate is not plain text"))?;
-            handed_on.metadata_mut().insert(ON_BEHALF_OF, caller);
-            handed_on.metadata_mut().insert(HOPS, tonic::metadata::MetadataValue::from_static("1"));
-            ask(consensus, &leader, handed_on).await
+            ask(consensus, &leader, v1::JoinRequest { handed_on_for: name, ..request }).await
         }
         Role::Follower { .. } => Err(Status::unavailable("no leader is known; ask again")),
     }
@@ -115,7 +103,7 @@ async fn record(consensus: &Consensus, term: u64, raft_id: u64, store: u64) -> R
 async fn ask(
     consensus: &Consensus,
     member: &v1::Member,
-    request: Request<v1::JoinRequest>,
+    request: v1::JoinRequest,
 ) -> Result<Response<v1::JoinResponse>, Status> {
     let endpoint = network::endpoint(consensus.inner.transport.as_ref(), &member.address)
         .map_err(|reason| Status::unavailable(format!("{} at {}: {reason}", member.name, member.address)))?;
@@ -132,11 +120,12 @@ pub(super) async fn ask_until_member(consensus: Consensus) {
         cluster_id: identity.cluster_id.clone(),
         raft_id: identity.raft_id,
         store_incarnation: identity.incarnation,
+        handed_on_for: String::new(),
     };
     let mut said = String::new();
     while !consensus.is_member() {
         for member in &identity.introduced_by {
-            let Err(refusal) = ask(&consensus, member, Request::new(request.clone())).await else {
+            let Err(refusal) = ask(&consensus, member, request.clone()).await else {
                 break;
             };
             // The same words once, not twice a second.

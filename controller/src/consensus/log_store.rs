@@ -19,10 +19,11 @@ use prost::Message;
 
 use super::{
     codec::{entry_to_stored, log_id_to_stored, vote_to_stored},
-    engine::{Engine, Meta},
+    engine::Engine,
     recent::Recent,
     types::{Entry, LogId, TypeConfig, Vote},
     verify::{self, Verified},
+    witness::{Testimony, Witness},
     writer::{Write, Writer},
 };
 
@@ -47,6 +48,8 @@ struct Shared {
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) recent: Recent,
+    /// Index of the first entry, where there is one.
+    first: u64,
     last: Option<LogId>,
     purged: Option<LogId>,
     committed: Option<LogId>,
@@ -56,15 +59,21 @@ pub(super) struct Log {
 impl LogStore {
     /// Verifies everything that the engine holds and starts the writer.
     ///
-    /// `snapshot` is the last entry that the newest snapshot contains.
+    /// `witness` tells how far the log had come, `snapshot` is the last entry that the newest snapshot
+    /// contains.
     ///
     /// # Errors
     /// If the engine cannot be read (with its error), or what it holds cannot be what was acknowledged
     /// ([`io::ErrorKind::InvalidData`], with what is wrong). Nothing is repaired.
-    pub fn open(engine: Arc<dyn Engine>, snapshot: Option<LogId>) -> io::Result<Self> {
-        let Verified { last, purged, committed, vote } = verify::verify(engine.as_ref(), snapshot)?;
-        let log = Arc::new(Mutex::new(Log { recent: Recent::default(), last, purged, committed, vote }));
-        let writer = Writer::spawn(Arc::clone(&engine), Arc::clone(&log))?;
+    pub fn open(engine: Arc<dyn Engine>, witness: Witness, snapshot: Option<LogId>) -> io::Result<Self> {
+        let Verified { last, purged, committed, vote } =
+            verify::verify(engine.as_ref(), witness.testimony(), snapshot)?;
+        let first = purged.map_or(0, |id| id.index + 1);
+        let length = last.map_or(0, |id| id.index + 1);
+        let found = Testimony { term: vote.map_or(0, |vote| vote.leader_id.term), length };
+        let log =
+            Arc::new(Mutex::new(Log { recent: Recent::default(), first, last, purged, committed, vote }));
+        let writer = Writer::spawn(Arc::clone(&engine), Arc::clone(&log), witness, found)?;
         Ok(Self { shared: Arc::new(Shared { engine: RwLock::new(Some(engine)), writer, log }) })
     }
 
@@ -91,7 +100,7 @@ impl LogStore {
     fn read(&self, start: u64, end: u64, bytes: usize) -> io::Result<Vec<Entry>> {
         let (recent, first, end) = {
             let log = self.log();
-            let first = start.max(log.purged.map_or(0, |id| id.index + 1));
+            let first = start.max(log.first);
             let end = end.min(log.last.map_or(0, |id| id.index + 1));
             if first >= end {
                 return Ok(Vec::new());
@@ -175,7 +184,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         let value = vote_to_stored(vote).encode_to_vec();
-        self.shared.writer.write_and_wait(|done| Write::Meta { meta: Meta::Vote, value, done }).await?;
+        let term = vote.leader_id.term;
+        self.shared.writer.write_and_wait(|done| Write::Vote { term, value, done }).await?;
         self.log().vote = Some(*vote);
         Ok(())
     }
@@ -202,6 +212,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let mut values = Vec::with_capacity(entries.len());
         for (value, entry) in entries {
             let id = entry.log_id;
+            if log.last == log.purged {
+                log.first = id.index;
+            }
             log.recent.push(number, value.len(), entry);
             log.last = Some(id);
             values.push((id.index, value));
@@ -214,7 +227,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         {
             let mut log = self.log();
             log.recent.truncate_after(last_log_id.map(|id| id.index));
-            log.last = last_log_id;
+            log.last = log.last.min(last_log_id).max(log.purged);
         }
         let index = last_log_id.map(|id| id.index);
         self.shared.writer.write_and_wait(|done| Write::Truncate { index, done }).await
@@ -225,6 +238,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             let mut log = self.log();
             log.recent.purge(log_id.index);
             log.purged = log.purged.max(Some(log_id));
+            log.first = log.first.max(log_id.index + 1);
             log.last = log.last.max(Some(log_id));
         }
         let value = log_id_to_stored(&log_id).encode_to_vec();

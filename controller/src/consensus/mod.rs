@@ -20,19 +20,22 @@ mod server;
 pub mod sled_engine;
 pub mod snapshot;
 mod snapshot_format;
+#[cfg(test)]
+mod snapshot_tests;
 mod start;
 mod status;
 mod store_order;
 mod transport;
 pub mod types;
 mod verify;
+pub mod witness;
 mod writer;
 
 pub use error::{ProposeError, ReadError, StartError};
 pub use handle::{Committed, Consensus};
 pub use leadership::{Leadership, Role};
 pub use server::RaftDoor;
-pub use start::{Options, Timing};
+pub use start::{Options, Retention, Timing};
 pub use status::{MemberStatus, Status};
 pub use store_order::{Introducer, OBEYED_FILE, ORDER_FILE, StoreOrder};
 pub use transport::Transport;

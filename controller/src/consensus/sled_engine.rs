@@ -158,7 +158,12 @@ impl Engine for SledEngine {
                         value.extend_from_slice(content);
                     }
                 }
-                _ => return Err(damaged(format!("entry {index} lacks a part before part {number}"))),
+                Some((index, number, _)) => {
+                    return Err(damaged(format!("entry {index} lacks part {number}")));
+                }
+                None => {
+                    return Err(damaged(format!("entry {index} lacks a part before part {number}")));
+                }
             }
             expected = (following > 0).then(|| (index, number + 1, following - 1));
         }

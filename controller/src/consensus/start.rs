@@ -21,16 +21,10 @@ use super::{
     snapshot::Snapshots,
     store_order::{self, Place, Store},
     transport::Transport,
+    witness::Witness,
 };
 use crate::view::{CHANGES_KEPT, View};
 
-/// Entries between two snapshots.
-const SNAPSHOT_INTERVAL: u64 = 20_000;
-/// Entries that stay in the log although a snapshot contains them, for members that are a little behind.
-const ENTRIES_KEPT: u64 = 5_000;
-/// A member that is further behind is sent a snapshot. Above the interval, or it would be sent one after
-/// another.
-const LAG_LIMIT: u64 = 30_000;
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How soon a silent leader is replaced.
@@ -55,6 +49,24 @@ impl Default for Timing {
     }
 }
 
+/// How much of the log is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Entries between two snapshots.
+    pub snapshot_interval: u64,
+    /// Entries that stay in the log although a snapshot contains them, for members that are a little behind.
+    pub entries_kept: u64,
+    /// A member that is further behind is sent a snapshot. Above the interval, or it would be sent one after
+    /// another.
+    pub lag_limit: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { snapshot_interval: 20_000, entries_kept: 5_000, lag_limit: 30_000 }
+    }
+}
+
 /// What a member needs to start.
 pub struct Options {
     /// Where the store lies, and the order to make one.
@@ -65,6 +77,8 @@ pub struct Options {
     pub name: String,
     /// How soon a silent leader is replaced.
     pub timing: Timing,
+    /// How much of the log is kept.
+    pub retention: Retention,
     /// How members reach and recognise each other.
     pub transport: Arc<dyn Transport>,
     /// A random number other than 0: what a store is known by, if one has to be made.
@@ -80,16 +94,21 @@ impl Consensus {
     /// See [`StartError`]. A store that is damaged, lost or another's is never replaced.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let view = View::new(CHANGES_KEPT);
-        let Options { data_directory, cluster_id, name, timing, transport, fresh_incarnation } = options;
-        let place = Place { data_directory, cluster_id, name };
+        let Options { data_directory, cluster_id, name, timing, retention, transport, fresh_incarnation } =
+            options;
+        let place = Place { data_directory: data_directory.clone(), cluster_id, name };
         let of_view = view.clone();
         let opened = tokio::task::spawn_blocking(move || open(&place, fresh_incarnation, of_view));
         let Opened { store, log, machine, snapshots } =
-            opened.await.map_err(|error| StartError::Raft(error.to_string()))??;
+            // sled panics at some kinds of damage.
+            opened.await.map_err(|error| StartError::Damaged {
+                path: data_directory,
+                reason: format!("reading it ended in {error}"),
+            })??;
 
         let myself = Arc::new(Myself { identity: store.identity });
         let network = Network { myself: Arc::clone(&myself), transport: Arc::clone(&transport) };
-        let config = config(&myself.identity.cluster_id, timing)?;
+        let config = config(&myself.identity.cluster_id, timing, retention)?;
         let raft_id = myself.identity.raft_id;
         let raft = Raft::new(raft_id, Arc::new(config), network, log.clone(), machine)
             .await
@@ -151,7 +170,8 @@ fn open(place: &Place, fresh_incarnation: u64, view: View) -> Result<Opened, Sta
         let snapshot_end = newest.as_ref().map(|snapshot| snapshot.meta()).transpose()?;
         let machine = Machine::restore(view, snapshots.clone(), newest)?;
         let engine: Arc<dyn Engine> = Arc::clone(&store.engine) as Arc<dyn Engine>;
-        let log = LogStore::open(engine, snapshot_end.and_then(|meta| meta.last_log_id))?;
+        let witness = Witness::open(&store.witness_path)?;
+        let log = LogStore::open(engine, witness, snapshot_end.and_then(|meta| meta.last_log_id))?;
         Ok((log, machine, snapshots))
     };
     let (log, machine, snapshots) = read().map_err(|error| at(error, store.directory.clone()))?;
@@ -163,7 +183,7 @@ pub(super) fn open_engine(directory: &std::path::Path) -> io::Result<SledEngine>
     SledEngine::open(directory, Barrier::Fdatasync)
 }
 
-fn config(cluster_id: &str, timing: Timing) -> Result<Config, StartError> {
+fn config(cluster_id: &str, timing: Timing, retention: Retention) -> Result<Config, StartError> {
     let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Config {
         cluster_name: cluster_id.to_owned(),
@@ -172,9 +192,9 @@ fn config(cluster_id: &str, timing: Timing) -> Result<Config, StartError> {
         election_timeout_max: milliseconds(timing.election_max),
         enable_pre_vote: Some(true),
         install_snapshot_timeout: milliseconds(SNAPSHOT_DEADLINE),
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_INTERVAL),
-        max_in_snapshot_log_to_keep: ENTRIES_KEPT,
-        replication_lag_threshold: LAG_LIMIT,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(retention.snapshot_interval),
+        max_in_snapshot_log_to_keep: retention.entries_kept,
+        replication_lag_threshold: retention.lag_limit,
         // A member that comes back is noticed within half a second.
         backoff: "100ms 200ms 400ms ..500ms".to_owned(),
         ..Config::default()

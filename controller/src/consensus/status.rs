@@ -43,6 +43,8 @@ pub struct Status {
     pub has_quorum: bool,
     /// False once consensus has stopped for good, e.g. because the store failed.
     pub running: bool,
+    /// A change of the voters is under way: both the old and the new ones have to agree.
+    pub changing_voters: bool,
     /// Announced, learning and voting members, by raft id.
     pub members: Vec<MemberStatus>,
 }

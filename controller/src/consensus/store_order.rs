@@ -20,6 +20,7 @@ use super::{
     engine::{Engine, Meta},
     sled_engine::SledEngine,
     start::open_engine,
+    witness::Witness,
 };
 
 /// The order, in the data directory.
@@ -31,6 +32,7 @@ const STORE_DIRECTORY: &str = "store";
 const UNFINISHED_DIRECTORY: &str = "store.unfinished";
 const LOG_DIRECTORY: &str = "log";
 const SNAPSHOTS_DIRECTORY: &str = "snapshots";
+const WITNESS_FILE: &str = "witness";
 /// The first member's raft id. The others' are log indices, and the first command's index is above it.
 const FIRST_RAFT_ID: u64 = 1;
 const FIRST_LINEAGE: u64 = 1;
@@ -100,6 +102,8 @@ pub(super) struct Store {
     pub(super) snapshots_directory: PathBuf,
     pub(super) identity: v1::StoreIdentity,
     pub(super) engine: Arc<SledEngine>,
+    /// Where the witness lies.
+    pub(super) witness_path: PathBuf,
 }
 
 /// Opens the store, or makes it if that was ordered.
@@ -235,6 +239,7 @@ fn make(place: &Place, directory: &Path, identity: &v1::StoreIdentity) -> Result
         engine.put_meta(Meta::Identity, Some(&identity.encode_to_vec()))?;
         engine.sync()?;
         drop(engine);
+        Witness::create(&unfinished.join(WITNESS_FILE))?;
         sync_directory(&unfinished.join(SNAPSHOTS_DIRECTORY))?;
         sync_directory(&unfinished)?;
         fs::rename(&unfinished, directory)?;
@@ -268,7 +273,8 @@ fn open(directory: PathBuf) -> Result<Store, StartError> {
     let identity = identity.ok_or_else(|| damaged("it does not say whose it is".to_owned()))?;
     let identity = v1::StoreIdentity::decode(identity.as_slice())
         .map_err(|error| damaged(format!("whose it is cannot be read: {error}")))?;
-    Ok(Store { directory, snapshots_directory, identity, engine: Arc::new(engine) })
+    let witness_path = directory.join(WITNESS_FILE);
+    Ok(Store { directory, snapshots_directory, identity, engine: Arc::new(engine), witness_path })
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {

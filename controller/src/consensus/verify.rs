@@ -14,6 +14,7 @@ use super::{
     codec::{entry_from_stored, log_id_from_stored, vote_from_stored},
     engine::{Engine, Meta},
     types::{Entry, LogId, Vote},
+    witness::Testimony,
 };
 
 /// Entries that are read at once, so that a long log does not fill the memory.
@@ -30,8 +31,12 @@ pub(super) struct Verified {
 }
 
 /// Verifies the whole log: each entry, that none is missing, and that it reaches as far as is known to be
-/// committed. `snapshot` is the last entry of the newest snapshot.
-pub(super) fn verify(engine: &dyn Engine, snapshot: Option<LogId>) -> io::Result<Verified> {
+/// committed, or to have been written. `snapshot` is the last entry of the newest snapshot.
+pub(super) fn verify(
+    engine: &dyn Engine,
+    testimony: Testimony,
+    snapshot: Option<LogId>,
+) -> io::Result<Verified> {
     let purged = stored_log_id(engine, Meta::Purged)?;
     let committed = stored_log_id(engine, Meta::Committed)?;
     let vote = match engine.get_meta(Meta::Vote)? {
@@ -57,20 +62,28 @@ pub(super) fn verify(engine: &dyn Engine, snapshot: Option<LogId>) -> io::Result
         if snapshot.is_none_or(|snapshot| snapshot < committed) {
             return Err(damaged(format!(
                 "the log ends at {}, but entry {} is known to be committed: acknowledged entries are missing",
-                last.map_or("its beginning".to_owned(), |last| format!("entry {}", last.index)),
+                name_end(last),
                 committed.index
             )));
         }
     }
-    if let Some(last) = last {
-        let term = last.leader_id.term;
-        if vote.is_none_or(|vote| vote.leader_id.term < term) {
-            return Err(damaged(format!(
-                "the log has an entry of term {term}, but the vote of that term is missing"
-            )));
-        }
+    let length = last.map_or(0, |last| last.index + 1);
+    if length < testimony.length {
+        return Err(damaged(format!(
+            "the log has come to entry {} before, and now ends at {}: acknowledged entries are missing",
+            testimony.length - 1,
+            name_end(last)
+        )));
+    }
+    let term = testimony.term.max(last.map_or(0, |last| last.leader_id.term));
+    if vote.map_or(0, |vote| vote.leader_id.term) < term {
+        return Err(damaged(format!("this member has voted in term {term}, but that vote is missing")));
     }
     Ok(Verified { last, purged, committed, vote })
+}
+
+fn name_end(last: Option<LogId>) -> String {
+    last.map_or("its beginning".to_owned(), |last| format!("entry {}", last.index))
 }
 
 /// The last entry of the log, if every one from the purged one on is as it must be.

@@ -5,6 +5,7 @@
 
 use std::{
     io,
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -21,6 +22,7 @@ use super::{
     engine::{Engine, Meta},
     log_store::Log,
     types::TypeConfig,
+    witness::{Testimony, Witness},
 };
 
 /// What one sync covers at most, so that the first of many does not wait for the last.
@@ -30,6 +32,9 @@ const PURGED_AT_ONCE: usize = 256;
 /// After so long without a write, what nobody waits for is synced, too.
 const IDLE_SYNC: Duration = Duration::from_millis(100);
 
+/// How far the witness may lag behind: it costs a sync of its own.
+const SYNCS_BETWEEN_TESTIMONIES: u32 = 64;
+
 /// Tells who asked how it went.
 pub(super) type Done = oneshot::Sender<io::Result<()>>;
 
@@ -37,8 +42,8 @@ pub(super) type Done = oneshot::Sender<io::Result<()>>;
 pub(super) enum Write {
     /// Entries, with their indices.
     Append { number: u64, values: Vec<(u64, Vec<u8>)>, done: IOFlushed<TypeConfig> },
-    /// A named value.
-    Meta { meta: Meta, value: Vec<u8>, done: Done },
+    /// The vote, of this term.
+    Vote { term: u64, value: Vec<u8>, done: Done },
     /// The committed log id. Nobody waits for it: it may fall back by a few entries in a power cut.
     Committed { value: Vec<u8> },
     /// Removes all entries after the index.
@@ -58,12 +63,18 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread.
-    pub(super) fn spawn(engine: Arc<dyn Engine>, log: Arc<Mutex<Log>>) -> io::Result<Self> {
+    /// Starts the thread. `found` is how far the log has come.
+    pub(super) fn spawn(
+        engine: Arc<dyn Engine>,
+        log: Arc<Mutex<Log>>,
+        witness: Witness,
+        found: Testimony,
+    ) -> io::Result<Self> {
         let (writes, waiting) = mpsc::channel();
-        let thread = thread::Builder::new()
-            .name("log-writer".to_owned())
-            .spawn(move || Loop { engine, log, purge: None, unsynced: false }.run(&waiting))?;
+        let mut work =
+            Loop { engine, log, witness, reached: found, untestified: 0, purge: None, unsynced: false };
+        let thread =
+            thread::Builder::new().name("log-writer".to_owned()).spawn(move || work.run(&waiting))?;
         Ok(Self { writes, appends: AtomicU64::new(0), thread: Mutex::new(Some(thread)) })
     }
 
@@ -110,13 +121,18 @@ fn stopped() -> io::Error {
 struct Loop {
     engine: Arc<dyn Engine>,
     log: Arc<Mutex<Log>>,
+    witness: Witness,
+    /// How far the log has come with all that is written.
+    reached: Testimony,
+    /// Syncs since the witness was told.
+    untestified: u32,
     /// Entries up to this index remain to be removed.
     purge: Option<u64>,
     unsynced: bool,
 }
 
 impl Loop {
-    fn run(mut self, waiting: &Receiver<Write>) {
+    fn run(&mut self, waiting: &Receiver<Write>) {
         loop {
             let first = match self.next(waiting) {
                 Ok(Some(write)) => write,
@@ -126,7 +142,9 @@ impl Loop {
             let mut batch = vec![first];
             batch.extend(waiting.try_iter().take(WRITES_AT_ONCE - 1));
             let stop = batch.iter().any(|write| matches!(write, Write::Stop));
-            let outcome = self.write(&batch);
+            // sled panics at some errors of the disk.
+            let outcome = panic::catch_unwind(AssertUnwindSafe(|| self.write(&batch)))
+                .unwrap_or_else(|_| Err(io::Error::other("the engine panicked")));
             let failed = outcome.as_ref().err().map(|error| (error.kind(), error.to_string()));
             if let Some((_, reason)) = &failed {
                 tracing::error!(%reason, "the log cannot be written; this controller stops");
@@ -152,12 +170,12 @@ impl Loop {
                 Err(mpsc::TryRecvError::Disconnected) => Err(Ended),
             };
         }
-        if !self.unsynced {
+        if !self.unsynced && self.untestified == 0 {
             return waiting.recv().map(Some).map_err(|_| Ended);
         }
         match waiting.recv_timeout(IDLE_SYNC) {
             Ok(write) => Ok(Some(write)),
-            Err(RecvTimeoutError::Timeout) => self.in_idle_time(Self::sync),
+            Err(RecvTimeoutError::Timeout) => self.in_idle_time(Self::settle),
             Err(RecvTimeoutError::Disconnected) => Err(Ended),
         }
     }
@@ -180,14 +198,23 @@ impl Loop {
                 Write::Append { values, .. } => {
                     for (index, value) in values {
                         self.engine.append(*index, value)?;
+                        self.reached.length = index + 1;
                     }
                     awaited = true;
                 }
-                Write::Meta { meta, value, .. } => {
-                    self.engine.put_meta(*meta, Some(value))?;
+                Write::Vote { term, value, .. } => {
+                    self.engine.put_meta(Meta::Vote, Some(value))?;
+                    self.reached.term = *term;
+                    // Votes are rare, and one that is forgotten is the worst.
+                    self.untestified = SYNCS_BETWEEN_TESTIMONIES;
                     awaited = true;
                 }
                 Write::Truncate { index, .. } => {
+                    let length = index.map_or(0, |index| index + 1);
+                    // Before, or the witness would be ahead of the log.
+                    let before = self.witness.testimony();
+                    self.witness.testify(Testimony { length: before.length.min(length), ..before })?;
+                    self.reached.length = self.reached.length.min(length);
                     self.engine.truncate_after(*index)?;
                     awaited = true;
                 }
@@ -196,9 +223,13 @@ impl Loop {
                     self.engine.put_meta(Meta::Purged, Some(value))?;
                     self.sync()?;
                     self.purge = self.purge.max(Some(*index));
+                    self.reached.length = self.reached.length.max(index + 1);
                 }
                 Write::Committed { .. } => self.unsynced = true,
-                Write::Stop => awaited = true,
+                Write::Stop => {
+                    self.untestified = SYNCS_BETWEEN_TESTIMONIES;
+                    awaited = true;
+                }
             }
         }
         // Written last: it may only name entries that are written.
@@ -211,7 +242,23 @@ impl Loop {
     fn sync(&mut self) -> io::Result<()> {
         self.engine.sync()?;
         self.unsynced = false;
+        self.untestified += 1;
+        if self.untestified > SYNCS_BETWEEN_TESTIMONIES { self.testify() } else { Ok(()) }
+    }
+
+    /// Tells the witness how far the log has come. Everything must be synced.
+    fn testify(&mut self) -> io::Result<()> {
+        self.witness.testify(self.reached)?;
+        self.untestified = 0;
         Ok(())
+    }
+
+    /// Syncs and testifies, so that an idle log lacks nothing.
+    fn settle(&mut self) -> io::Result<()> {
+        if self.unsynced {
+            self.sync()?;
+        }
+        self.testify()
     }
 
     fn purge_some(&mut self) -> io::Result<()> {
@@ -246,7 +293,7 @@ fn answer(write: Write, failed: Option<&(io::ErrorKind, String)>) {
     match write {
         Write::Append { done, .. } => done.io_completed(outcome),
         // Whoever asked may have gone.
-        Write::Meta { done, .. } | Write::Truncate { done, .. } => drop(done.send(outcome)),
+        Write::Vote { done, .. } | Write::Truncate { done, .. } => drop(done.send(outcome)),
         Write::Committed { .. } | Write::Purge { .. } | Write::Stop => {}
     }
 }

@@ -122,3 +122,93 @@ impl View {
         self.shared.ring.lock().unwrap_or_else(PoisonError::into_inner).after(revision, limit)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::time::Duration;
+
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(5);
+
+    fn publish(view: &View, revision: u64, changes: usize) {
+        let set = (changes > 0).then(|| (revision, vec![v1::Change::default(); changes]));
+        view.publish(revision, State::default(), set.into_iter().collect());
+    }
+
+    /// The revisions of the change sets that a watcher is told until its first bookmark, and that.
+    async fn follow(subscription: &mut Subscription) -> (Vec<u64>, u64) {
+        let mut revisions = Vec::new();
+        loop {
+            match subscription.next(IDLE).await.unwrap() {
+                Event::Changes(set) => revisions.push(set.revision),
+                Event::Bookmark(revision) => return (revisions, revision),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watcher_is_told_every_change_after_its_start_and_then_a_bookmark() {
+        let view = View::new(100);
+        for (revision, changes) in [(1, 1), (2, 0), (3, 2), (4, 1), (5, 0)] {
+            publish(&view, revision, changes);
+        }
+        for (after, expected) in [(0, vec![1, 3, 4]), (1, vec![3, 4]), (3, vec![4]), (5, vec![])] {
+            let mut subscription = view.subscribe(after).unwrap();
+            assert_eq!(follow(&mut subscription).await, (expected, 5), "after {after}");
+        }
+        // What comes later comes, too, and nothing twice.
+        let mut subscription = view.subscribe(4).unwrap();
+        assert_eq!(follow(&mut subscription).await, (vec![], 5));
+        publish(&view, 6, 1);
+        publish(&view, 7, 0);
+        assert_eq!(follow(&mut subscription).await, (vec![6], 7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watcher_from_the_future_gets_nothing_old() {
+        let view = View::new(100);
+        publish(&view, 1, 1);
+        let mut subscription = view.subscribe(3).unwrap();
+        publish(&view, 3, 1);
+        publish(&view, 4, 1);
+        assert_eq!(follow(&mut subscription).await, (vec![4], 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_falls_behind_what_is_kept_is_told_so() {
+        // Given room for three changes, and a watcher that sleeps.
+        let view = View::new(3);
+        publish(&view, 1, 1);
+        let mut sleeper = view.subscribe(0).unwrap();
+        for revision in 2..=5 {
+            publish(&view, revision, 1);
+        }
+        let compacted = Compacted { oldest: 2 };
+        assert_eq!(sleeper.next(IDLE).await, Err(compacted));
+        assert_eq!(view.subscribe(1).unwrap_err(), compacted);
+        assert!(compacted.to_string().contains("list the objects again"));
+        assert_eq!(follow(&mut view.subscribe(2).unwrap()).await, (vec![3, 4, 5], 5));
+
+        // One entry's changes stay together, also when they are more than there is room for.
+        publish(&view, 6, 9);
+        assert_eq!(follow(&mut view.subscribe(5).unwrap()).await, (vec![6], 6));
+        assert!(view.subscribe(4).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_snapshot_ends_what_was_watched_before_it() {
+        let view = View::new(100);
+        publish(&view, 1, 1);
+        let mut subscription = view.subscribe(1).unwrap();
+        view.publish_snapshot(50, State::default());
+        assert_eq!(subscription.next(IDLE).await, Err(Compacted { oldest: 50 }));
+        assert!(view.subscribe(49).is_err());
+        let mut later = view.subscribe(50).unwrap();
+        publish(&view, 51, 1);
+        assert_eq!(follow(&mut later).await, (vec![51], 51));
+        assert_eq!((view.revision(), view.published().revision), (51, 51));
+    }
+}
