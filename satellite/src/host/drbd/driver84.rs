@@ -259,7 +259,15 @@ impl DrbdDriver for Driver84 {
 
     async fn promote(&self, _: &str, minors: &[u32], deadline: Deadline) -> Result<(), HostError> {
         for minor in minors {
-            self.setup("primary", [minor.to_string()], deadline).await?;
+            match self.setup("primary", [minor.to_string()], deadline).await {
+                // Not a device that hangs: the kernel waits for the handler, and nothing kills that.
+                Err(CommandError::Wedged { .. }) => {
+                    return Err(deadline.missed(format!(
+                        "the fence-peer handler's answer to the promotion of minor {minor}"
+                    )));
+                }
+                other => other.map(drop)?,
+            }
         }
         Ok(())
     }

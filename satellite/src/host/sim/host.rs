@@ -67,8 +67,12 @@ impl SimHost {
                         Ok(4) => outdated = true,
                         Ok(_) => return Err(refused(refusal)),
                         Err(_) => {
-                            let command = format!("drbdsetup primary {minor}");
-                            return Err(CommandError::Wedged { command, deadline, pid: 1 }.into());
+                            return Err(HostError::TimedOut {
+                                what: format!(
+                                    "the fence-peer handler's answer to the promotion of minor {minor}"
+                                ),
+                                deadline,
+                            });
                         }
                     }
                 }

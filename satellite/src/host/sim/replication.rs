@@ -538,6 +538,17 @@ mod tests {
     }
 
     #[test]
+    fn refusals_are_in_the_words_of_the_real_tools() {
+        let recorded = include_str!("../../../tests/recorded/drbd84_refusals.txt");
+        for (code, words) in [NOT_UP_TO_DATE, PEER_NOT_OUTDATED, HELD_OPEN] {
+            let found = recorded.split("$ ").any(|answer| {
+                answer.contains(&format!(": {words}\n")) && answer.ends_with(&format!("[exit {code}]\n"))
+            });
+            assert!(found, "{words}");
+        }
+    }
+
+    #[test]
     fn the_later_generation_is_ahead() {
         let day0 = metadata(10, &[], &[]);
         for (first, second, expected) in [
