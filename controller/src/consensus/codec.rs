@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hawser_proto::v1::{self, stored_entry::Payload};
 use openraft::EntryPayload;
 
-use super::types::{Entry, LogId, Membership, Proposal, SnapshotMeta, StoredMembership, Vote, log_id};
+use super::types::{Entry, LogId, Membership, Node, Proposal, SnapshotMeta, StoredMembership, Vote, log_id};
 
 /// A stored or received form that lacks what it must have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,11 +56,7 @@ pub fn membership_to_stored(membership: &Membership) -> v1::StoredMembership {
             .iter()
             .map(|voters| v1::StoredVoters { raft_ids: voters.iter().copied().collect() })
             .collect(),
-        // The key of openraft's map is written over the member's own id, so that they cannot differ.
-        nodes: membership
-            .nodes()
-            .map(|(raft_id, member)| v1::Member { raft_id: *raft_id, ..member.clone() })
-            .collect(),
+        nodes: membership.nodes().map(|(raft_id, node)| node.member(*raft_id)).collect(),
     }
 }
 
@@ -71,8 +67,8 @@ pub fn membership_to_stored(membership: &Membership) -> v1::StoredMembership {
 pub fn membership_from_stored(stored: v1::StoredMembership) -> Result<Membership, Malformed> {
     let configurations: Vec<BTreeSet<u64>> =
         stored.configurations.into_iter().map(|voters| voters.raft_ids.into_iter().collect()).collect();
-    let nodes: BTreeMap<u64, v1::Member> =
-        stored.nodes.into_iter().map(|member| (member.raft_id, member)).collect();
+    let nodes: BTreeMap<u64, Node> =
+        stored.nodes.into_iter().map(|member| (member.raft_id, member.into())).collect();
     Membership::new(configurations, nodes).map_err(|error| Malformed(format!("the members: {error}")))
 }
 
@@ -152,7 +148,7 @@ mod tests {
     }
 
     fn joint() -> Membership {
-        let nodes: BTreeMap<_, _> = [1, 4, 9].map(|id| (id, member(id))).into();
+        let nodes: BTreeMap<_, _> = [1, 4, 9].map(|id| (id, Node::from(member(id)))).into();
         Membership::new(vec![[1].into(), [1, 4, 9].into()], nodes).unwrap()
     }
 

@@ -167,10 +167,7 @@ impl Consensus {
             (ForwardReason::LeadershipTransfer, None) if leads => Refusal::Passing,
             (_, Some(term)) if leads && metrics.current_term == term => Refusal::Passing,
             (_, Some(_)) => Refusal::Final(ProposeError::TermEnded),
-            (_, None) => {
-                let leader = forward.leader_node.filter(|leader| leader.raft_id != own);
-                Refusal::Final(ProposeError::NotLeader { leader })
-            }
+            (_, None) => Refusal::Final(ProposeError::NotLeader { leader: other_leader(own, forward) }),
         }
     }
 
@@ -210,8 +207,7 @@ impl Consensus {
                 }
                 LinearizableReadError::ForwardToLeader(forward) => {
                     let own = self.inner.myself.identity.raft_id;
-                    let leader = forward.leader_node.filter(|leader| leader.raft_id != own);
-                    return Err(ReadError::NotLeader { leader });
+                    return Err(ReadError::NotLeader { leader: other_leader(own, forward) });
                 }
                 LinearizableReadError::QuorumNotEnough(_) => return Err(unanswered()),
             }
@@ -239,13 +235,8 @@ impl Consensus {
     /// Learners and voters, by raft id.
     #[must_use]
     pub fn members(&self) -> Vec<v1::Member> {
-        self.inner
-            .metrics()
-            .membership_config
-            .membership()
-            .nodes()
-            .map(|(_, member)| member.clone())
-            .collect()
+        let members = self.inner.metrics().membership_config;
+        members.membership().nodes().map(|(raft_id, node)| node.member(*raft_id)).collect()
     }
 
     /// Whether this member has been admitted, as learner or voter.
@@ -294,9 +285,9 @@ impl Consensus {
             .members()
             .filter(|member| membership.get_node(&member.raft_id).is_none())
             .map(|member| (member.clone(), v1::MemberRole::Announced));
-        let admitted = membership.nodes().map(|(raft_id, member)| {
+        let admitted = membership.nodes().map(|(raft_id, node)| {
             let is_voter = voters.contains(raft_id);
-            (member.clone(), if is_voter { v1::MemberRole::Voter } else { v1::MemberRole::Learner })
+            (node.member(*raft_id), if is_voter { v1::MemberRole::Voter } else { v1::MemberRole::Learner })
         });
         let mut members: Vec<MemberStatus> = admitted
             .chain(announced)
@@ -413,6 +404,12 @@ impl From<ProposeError> for Refusal {
     fn from(error: ProposeError) -> Self {
         Self::Final(error)
     }
+}
+
+/// The leader that openraft names, unless it is this member, which does not lead any more.
+fn other_leader(own: u64, forward: ForwardToLeader<TypeConfig>) -> Option<v1::Member> {
+    let (leader, node) = forward.leader_id.zip(forward.leader_node)?;
+    (leader != own).then(|| node.member(leader))
 }
 
 fn no_majority() -> ProposeError {

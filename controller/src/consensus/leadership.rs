@@ -118,7 +118,10 @@ fn current(metrics: &RaftMetrics<TypeConfig>, heard: &Heard, timing: Timing) -> 
     let leader = metrics
         .current_leader
         .filter(|leader| *leader != metrics.id && heard.within(timing.election_max))
-        .and_then(|leader| metrics.membership_config.membership().get_node(&leader).cloned());
+        .and_then(|leader| {
+            let node = metrics.membership_config.membership().get_node(&leader)?;
+            Some(node.member(leader))
+        });
     Leadership { term, role: Role::Follower { leader } }
 }
 

@@ -130,7 +130,7 @@ async fn take(consensus: &Consensus, term: u64, step: Step) -> Result<(), String
             .map_err(|error| error.to_string()),
         Step::AddLearner(member) => inner
             .raft
-            .add_learner(member.raft_id, member, false)
+            .add_learner(member.raft_id, member.into(), false)
             .await
             .map(drop)
             .map_err(|error| error.to_string()),
@@ -177,7 +177,7 @@ mod tests {
     }
 
     fn members(configurations: Vec<BTreeSet<u64>>, all: &[u64]) -> Membership {
-        let nodes: BTreeMap<_, _> = all.iter().map(|id| (*id, member(*id, 7))).collect();
+        let nodes: BTreeMap<_, _> = all.iter().map(|id| (*id, member(*id, 7).into())).collect();
         Membership::new(configurations, nodes).unwrap()
     }
 

@@ -26,7 +26,7 @@ use super::{
     parties::Myself,
     snapshot::SnapshotFile,
     transport::Transport,
-    types::{LogId, TypeConfig, Vote},
+    types::{LogId, Node, TypeConfig, Vote},
 };
 
 /// Largest message between members: a batch of entries is at most a quarter of it.
@@ -66,13 +66,13 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Peer;
 
     // Each call makes a connection of its own, also for heartbeats and snapshots.
-    async fn new_client(&mut self, target: u64, node: &v1::Member) -> Peer {
+    async fn new_client(&mut self, target: u64, node: &Node) -> Peer {
         let client = endpoint(self.transport.as_ref(), &node.address).map(|endpoint| {
             RaftServiceClient::new(endpoint.connect_lazy())
                 .max_decoding_message_size(MESSAGE_LIMIT)
                 .max_encoding_message_size(MESSAGE_LIMIT)
         });
-        Peer { target, own_id: self.myself.identity.raft_id, parties: self.myself.to(node), client }
+        Peer { target, own_id: self.myself.identity.raft_id, parties: self.myself.to(target, node), client }
     }
 }
 

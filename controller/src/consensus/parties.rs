@@ -6,7 +6,7 @@
 use hawser_proto::v1;
 use tonic::Status;
 
-use super::types::Membership;
+use super::types::{Membership, Node};
 
 /// This member, as its store says.
 #[derive(Clone, Debug)]
@@ -26,13 +26,13 @@ impl Myself {
     }
 
     /// What a request to that member begins with.
-    pub(super) fn to(&self, addressee: &v1::Member) -> v1::Parties {
+    pub(super) fn to(&self, raft_id: u64, addressee: &Node) -> v1::Parties {
         v1::Parties {
             cluster_id: self.identity.cluster_id.clone(),
             lineage: self.identity.lineage,
             from: self.identity.raft_id,
             from_incarnation: self.identity.incarnation,
-            to: addressee.raft_id,
+            to: raft_id,
             to_incarnation: addressee.store_incarnation,
         }
     }
@@ -67,21 +67,23 @@ impl Myself {
         if parties.from_incarnation == 0 || parties.from == own.raft_id {
             return Err(Status::failed_precondition("the sender does not say which store it has"));
         }
-        let known = members
-            .get_node(&parties.from)
-            .or_else(|| own.introduced_by.iter().find(|member| member.raft_id == parties.from));
+        let introduced = || {
+            let found = own.introduced_by.iter().find(|member| member.raft_id == parties.from)?;
+            Some(Node::from(found.clone()))
+        };
+        let known = members.get_node(&parties.from).cloned().or_else(introduced);
         let Some(sender) = known else { return Ok(()) };
         if sender.store_incarnation != parties.from_incarnation {
             return Err(Status::failed_precondition(format!(
                 "member {} ({}) joined with store {:016x} and now has store {:016x}; a controller that lost \
                  its store has to be removed and added again",
-                sender.raft_id, sender.name, sender.store_incarnation, parties.from_incarnation
+                parties.from, sender.name, sender.store_incarnation, parties.from_incarnation
             )));
         }
         if sender.name != certificate_name {
             return Err(Status::permission_denied(format!(
                 "member {} is {}, but the certificate of the sender says {certificate_name}",
-                sender.raft_id, sender.name
+                parties.from, sender.name
             )));
         }
         Ok(())
@@ -124,9 +126,9 @@ mod tests {
 
     #[test]
     fn only_the_right_store_of_the_right_cluster_is_heard_by_the_right_store() {
-        let nodes: BTreeMap<_, _> = [1, 2].map(|id| (id, member(id))).into();
+        let nodes: BTreeMap<_, _> = [1, 2].map(|id| (id, Node::from(member(id)))).into();
         let members = Membership::new(vec![[1, 2].into()], nodes).unwrap();
-        let good = myself(2).to(&member(1));
+        let good = myself(2).to(1, &member(1).into());
         let cases: [(&str, v1::Parties, &str, Option<(Code, &str)>); 9] = [
             ("as it should be", good.clone(), "n2", None),
             ("of nobody known", v1::Parties { from: 9, from_incarnation: 9, ..good.clone() }, "n9", None),

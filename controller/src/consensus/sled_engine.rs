@@ -13,6 +13,8 @@ use std::{
     io,
     ops::RangeInclusive,
     path::Path,
+    thread,
+    time::{Duration, Instant},
 };
 
 use sled::{Batch, Db, Tree};
@@ -28,6 +30,10 @@ const PART_HEADER: usize = 1 + 4 + 2;
 const FORMAT: u8 = 1;
 const LOG_TREE: &str = "log";
 const META_TREE: &str = "meta";
+/// How sled's words begin when another process has the database open.
+const LOCKED: &str = "could not acquire lock";
+const LOCK_DEADLINE: Duration = Duration::from_secs(3);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 /// sled's data file.
 const DATA_FILE: &str = "db";
 
@@ -57,12 +63,7 @@ impl SledEngine {
     /// If the system refuses or sled finds its files damaged.
     pub fn open(directory: &Path, barrier: Barrier) -> io::Result<Self> {
         let is_new = !directory.join(DATA_FILE).exists();
-        let database = sled::Config::new()
-            .path(directory)
-            .cache_capacity(CACHE_BYTES)
-            .flush_every_ms(None)
-            .open()
-            .map_err(to_io)?;
+        let database = open_database(directory)?;
         let log = database.open_tree(LOG_TREE).map_err(to_io)?;
         let meta = database.open_tree(META_TREE).map_err(to_io)?;
         let data_file = File::open(directory.join(DATA_FILE))?;
@@ -204,6 +205,27 @@ impl SledEngine {
             batch.remove(key.map_err(to_io)?);
         }
         self.log.apply_batch(batch).map_err(to_io)
+    }
+}
+
+/// sled lets go of its lock some time after a database was dropped.
+fn open_database(directory: &Path) -> io::Result<Db> {
+    let started = Instant::now();
+    loop {
+        let config = sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        match config.open() {
+            Ok(database) => return Ok(database),
+            Err(sled::Error::Io(error)) if error.to_string().starts_with(LOCKED) => {
+                if started.elapsed() > LOCK_DEADLINE {
+                    return Err(io::Error::new(
+                        io::ErrorKind::WouldBlock,
+                        format!("{} is in use by another process; end that one first", directory.display()),
+                    ));
+                }
+                thread::sleep(LOCK_PAUSE);
+            }
+            Err(error) => return Err(to_io(error)),
+        }
     }
 }
 

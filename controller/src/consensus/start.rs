@@ -21,6 +21,7 @@ use super::{
     snapshot::Snapshots,
     store_order::{self, Place, Store},
     transport::Transport,
+    types::Node,
     witness::Witness,
 };
 use crate::view::{CHANGES_KEPT, View};
@@ -116,7 +117,7 @@ impl Consensus {
         if myself.identity.began_the_cluster
             && !raft.is_initialized().await.map_err(|error| StartError::Raft(error.to_string()))?
         {
-            let first = std::collections::BTreeMap::from([(raft_id, myself.member())]);
+            let first = std::collections::BTreeMap::from([(raft_id, Node::from(myself.member()))]);
             raft.initialize(first).await.map_err(|error| StartError::Raft(error.to_string()))?;
         }
 

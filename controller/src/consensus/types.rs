@@ -19,10 +19,37 @@ openraft::declare_raft_types!(
         D = Proposal,
         R = Reply,
         NodeId = u64,
-        Node = v1::Member,
+        Node = Node,
         Term = u64,
         LeaderId = impls::leader_id_std::LeaderId<Self::Term, Self::NodeId>,
 );
+
+/// What the membership says of a member, beside its raft id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Its name, as in its certificate.
+    pub name: String,
+    /// host:port of its gRPC endpoint.
+    pub address: String,
+    /// The one store that it may ever have.
+    pub store_incarnation: u64,
+}
+
+impl Node {
+    /// The member under this id.
+    #[must_use]
+    pub fn member(&self, raft_id: u64) -> v1::Member {
+        let Self { name, address, store_incarnation } = self.clone();
+        v1::Member { raft_id, name, address, store_incarnation }
+    }
+}
+
+impl From<v1::Member> for Node {
+    fn from(member: v1::Member) -> Self {
+        let v1::Member { name, address, store_incarnation, .. } = member;
+        Self { name, address, store_incarnation }
+    }
+}
 
 /// A command on its way through the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +75,7 @@ pub type Vote = VoteOf<TypeConfig>;
 /// The members, and the entry that made them so.
 pub type StoredMembership = StoredMembershipOf<TypeConfig>;
 /// The members.
-pub type Membership = openraft::Membership<u64, v1::Member>;
+pub type Membership = openraft::Membership<u64, Node>;
 /// What a snapshot contains.
 pub type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
 /// The running consensus.

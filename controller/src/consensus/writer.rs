@@ -9,7 +9,7 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
-        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -133,58 +133,60 @@ struct Loop {
 
 impl Loop {
     fn run(&mut self, waiting: &Receiver<Write>) {
-        loop {
-            let first = match self.next(waiting) {
-                Ok(Some(write)) => write,
-                Ok(None) => continue,
-                Err(Ended) => return,
-            };
+        let Err(failure) = self.serve(waiting) else { return };
+        tracing::error!(reason = %failure.1, "the log cannot be written; this controller stops");
+        for write in waiting {
+            if matches!(write, Write::Stop) {
+                return;
+            }
+            answer(write, Some(&failure));
+        }
+    }
+
+    /// Works until it is told to stop, or the first error.
+    fn serve(&mut self, waiting: &Receiver<Write>) -> Result<(), Failure> {
+        while let Some(first) = self.next(waiting)? {
             let mut batch = vec![first];
             batch.extend(waiting.try_iter().take(WRITES_AT_ONCE - 1));
             let stop = batch.iter().any(|write| matches!(write, Write::Stop));
             // sled panics at some errors of the disk.
             let outcome = panic::catch_unwind(AssertUnwindSafe(|| self.write(&batch)))
-                .unwrap_or_else(|_| Err(io::Error::other("the engine panicked")));
-            let failed = outcome.as_ref().err().map(|error| (error.kind(), error.to_string()));
-            if let Some((_, reason)) = &failed {
-                tracing::error!(%reason, "the log cannot be written; this controller stops");
-            } else {
+                .unwrap_or_else(|_| Err(io::Error::other("the engine panicked")))
+                .map_err(failure);
+            if outcome.is_ok() {
                 self.note_written(&batch);
             }
             for write in batch {
-                answer(write, failed.as_ref());
+                answer(write, outcome.as_ref().err());
             }
-            if stop || failed.is_some() {
-                // Whoever waits in the queue finds it closed.
-                return;
+            outcome?;
+            if stop {
+                break;
             }
         }
+        Ok(())
     }
 
-    /// The next write to do; `None` after something was done that nobody waits for.
-    fn next(&mut self, waiting: &Receiver<Write>) -> Result<Option<Write>, Ended> {
-        if self.purge.is_some() {
-            return match waiting.try_recv() {
-                Ok(write) => Ok(Some(write)),
-                Err(mpsc::TryRecvError::Empty) => self.in_idle_time(Self::purge_some),
-                Err(mpsc::TryRecvError::Disconnected) => Err(Ended),
-            };
+    /// The next write to do; `None` when nobody is left to ask for one. Uses idle time for what nobody waits
+    /// for.
+    fn next(&mut self, waiting: &Receiver<Write>) -> Result<Option<Write>, Failure> {
+        loop {
+            if self.purge.is_some() {
+                match waiting.try_recv() {
+                    Ok(write) => return Ok(Some(write)),
+                    Err(TryRecvError::Empty) => self.purge_some().map_err(failure)?,
+                    Err(TryRecvError::Disconnected) => return Ok(None),
+                }
+            } else if self.unsynced || self.untestified > 0 {
+                match waiting.recv_timeout(IDLE_SYNC) {
+                    Ok(write) => return Ok(Some(write)),
+                    Err(RecvTimeoutError::Timeout) => self.settle().map_err(failure)?,
+                    Err(RecvTimeoutError::Disconnected) => return Ok(None),
+                }
+            } else {
+                return Ok(waiting.recv().ok());
+            }
         }
-        if !self.unsynced && self.untestified == 0 {
-            return waiting.recv().map(Some).map_err(|_| Ended);
-        }
-        match waiting.recv_timeout(IDLE_SYNC) {
-            Ok(write) => Ok(Some(write)),
-            Err(RecvTimeoutError::Timeout) => self.in_idle_time(Self::settle),
-            Err(RecvTimeoutError::Disconnected) => Err(Ended),
-        }
-    }
-
-    fn in_idle_time(&mut self, work: fn(&mut Self) -> io::Result<()>) -> Result<Option<Write>, Ended> {
-        work(self).map(|()| None).map_err(|error| {
-            tracing::error!(%error, "the log cannot be written; this controller stops");
-            Ended
-        })
     }
 
     fn write(&mut self, batch: &[Write]) -> io::Result<()> {
@@ -282,11 +284,15 @@ impl Loop {
     }
 }
 
-/// The thread has nothing more to do.
-struct Ended;
+/// What went wrong. Everybody who asks is told the same.
+type Failure = (io::ErrorKind, String);
 
-fn answer(write: Write, failed: Option<&(io::ErrorKind, String)>) {
-    let outcome = match failed {
+fn failure(error: io::Error) -> Failure {
+    (error.kind(), error.to_string())
+}
+
+fn answer(write: Write, failure: Option<&Failure>) {
+    let outcome = match failure {
         Some((kind, reason)) => Err(io::Error::new(*kind, reason.clone())),
         None => Ok(()),
     };
