@@ -174,3 +174,62 @@ fn effective_options(group: Option<&ResourceGroup>, resource: &Resource) -> Drbd
     options.disk.extend(own.disk);
     options
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::BTreeMap;
+
+    use prost::Message;
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+    use crate::fixture::Cluster;
+
+    #[test]
+    fn a_node_that_is_not_there_has_no_document() {
+        assert_eq!(Cluster::with_nodes(1).state.document("n2"), None);
+    }
+
+    #[test]
+    fn a_node_is_told_of_its_own_pools_and_replicas_only() {
+        let mut cluster = Cluster::with_nodes(3);
+        cluster.add_resource("web", &["n1", "n2"]);
+        let document = |node: &str| cluster.state.document(node).unwrap();
+        assert_eq!((document("n1").pools.len(), document("n1").replicas.len()), (1, 1));
+        assert_eq!((document("n3").pools.len(), document("n3").replicas.len()), (1, 0));
+        assert_eq!(document("n1").cluster_id, "5f0c");
+    }
+
+    #[test]
+    fn a_resources_own_options_win_over_its_groups() {
+        let net = |entries: &[(&str, &str)]| DrbdOptions {
+            net: entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            ..DrbdOptions::default()
+        };
+        let group = ResourceGroup {
+            options: Some(net(&[("max-buffers", "1"), ("sndbuf-size", "2")])),
+            ..Default::default()
+        };
+        let resource = Resource { options: Some(net(&[("max-buffers", "3")])), ..Resource::default() };
+        let merged = BTreeMap::from([
+            ("max-buffers".to_owned(), "3".to_owned()),
+            ("sndbuf-size".to_owned(), "2".to_owned()),
+        ]);
+        assert_eq!(effective_options(Some(&group), &resource).net, merged);
+    }
+
+    /// A satellite that gets other bytes under a revision it has raises an alarm, and controllers of two
+    /// releases run together: what was rendered once is rendered so for ever.
+    #[test]
+    fn rendering_is_frozen() {
+        let cluster = Cluster::attached();
+        let hash = |node: &str| {
+            let bytes = cluster.state.document(node).unwrap().encode_to_vec();
+            Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        };
+        assert_eq!(hash("n1"), "db6b976c68d05bd0f4f0071ec845b73460907b304423cd1b128547a53e7f970a");
+        assert_eq!(hash("n2"), "b2fa38159771ef839c5b1be3a74bbebd4388dce65b91b1e8d72ba7dd7df500cf");
+    }
+}

@@ -14,9 +14,9 @@ mod drbd_sizes;
 mod fixture;
 mod index;
 mod operations;
+pub mod placement;
 #[cfg(test)]
 mod sequences;
-pub mod placement;
 mod state;
 mod transaction;
 mod verdict;

@@ -6,9 +6,9 @@ use hawser_proto::{
     sizes::{GIB, MIB},
     v1::{
         AdvanceOperation, CancelOperation, Command, ConfirmAttached, ConfirmDetached, ConfirmReplicaRemoved,
-        ConfirmResourceReady, CreateAttachment, CreateResource, CreateResourceGroup, DeleteAttachment, DeleteNode,
-        DeletePool, DeleteResource, Layer, Outdate, PlacedReplica, RecordNodeFacts, RecordPoolCapacity, RequestKey,
-        Synced, TakeOver, Tick, command::Command as Kind,
+        ConfirmResourceReady, CreateAttachment, CreateResource, CreateResourceGroup, DeleteAttachment,
+        DeleteNode, DeletePool, DeleteResource, Layer, Outdate, PlacedReplica, RecordNodeFacts,
+        RecordPoolCapacity, RequestKey, Synced, TakeOver, Tick, command::Command as Kind,
     },
 };
 use proptest::{prelude::*, sample::Index};
@@ -34,9 +34,16 @@ struct Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let skew = prop_oneof![9 => Just(0_u8), 1 => Just(1_u8)];
-    (0_u8..26, 1_u8..5, 1_u8..5, 1_u8..4, any::<Index>(), skew, prop::option::weighted(0.3, 0_u8..20)).prop_map(
-        |(verb, node, other, resource, pick, skew, request)| Step { verb, node, other, resource, pick, skew, request },
-    )
+    (0_u8..26, 1_u8..5, 1_u8..5, 1_u8..4, any::<Index>(), skew, prop::option::weighted(0.3, 0_u8..20))
+        .prop_map(|(verb, node, other, resource, pick, skew, request)| Step {
+            verb,
+            node,
+            other,
+            resource,
+            pick,
+            skew,
+            request,
+        })
 }
 
 fn resolve(cluster: &Cluster, step: &Step) -> Command {
@@ -59,7 +66,8 @@ fn kind(cluster: &Cluster, step: &Step) -> Kind {
     let resource = state.resource(&name);
     let resource_incarnation = resource.map_or(0, |resource| resource.incarnation) + skew;
     let arbitration = resource.and_then(|resource| resource.arbitration.clone()).unwrap_or_default();
-    let attachment_incarnation = state.attachment(&name, &node).map_or(0, |attachment| attachment.incarnation) + skew;
+    let attachment_incarnation =
+        state.attachment(&name, &node).map_or(0, |attachment| attachment.incarnation) + skew;
     let operations: Vec<u64> = state.operations().map(|operation| operation.id).collect();
     let operation = if operations.is_empty() { 0 } else { *step.pick.get(&operations) };
     let revision = cluster.index.saturating_sub(skew * 3);
@@ -94,9 +102,10 @@ fn kind(cluster: &Cluster, step: &Step) -> Kind {
             shared_secret: "0123456789abcdef".into(),
             day0_generation_id: 4,
         }),
-        10 | 11 => {
-            Kind::ConfirmResourceReady(ConfirmResourceReady { resource: name, incarnation: resource_incarnation })
-        }
+        10 | 11 => Kind::ConfirmResourceReady(ConfirmResourceReady {
+            resource: name,
+            incarnation: resource_incarnation,
+        }),
         12 => Kind::DeleteResource(DeleteResource { name }),
         13 | 14 => Kind::ConfirmReplicaRemoved(ConfirmReplicaRemoved {
             resource: name,
@@ -107,7 +116,9 @@ fn kind(cluster: &Cluster, step: &Step) -> Kind {
         15 => Kind::CreateAttachment(CreateAttachment { resource: name, node, mode: i32::from(step.skew) }),
         16 => Kind::ConfirmAttached(ConfirmAttached { resource: name, node, attachment_incarnation }),
         17 => Kind::DeleteAttachment(DeleteAttachment { resource: name, node }),
-        18 => Kind::ConfirmDetached(ConfirmDetached { resource: name, node, attachment_incarnation, revision }),
+        18 => {
+            Kind::ConfirmDetached(ConfirmDetached { resource: name, node, attachment_incarnation, revision })
+        }
         19 => Kind::Outdate(Outdate {
             resource: name,
             resource_incarnation,
@@ -126,7 +137,11 @@ fn kind(cluster: &Cluster, step: &Step) -> Kind {
         22 => Kind::Synced(Synced {
             resource: name,
             resource_incarnation,
-            number: arbitration.outdated.iter().find(|outdated| outdated.node == node).map_or(0, |found| found.number),
+            number: arbitration
+                .outdated
+                .iter()
+                .find(|outdated| outdated.node == node)
+                .map_or(0, |found| found.number),
             node,
         }),
         23 => Kind::CancelOperation(CancelOperation { id: operation }),
@@ -231,7 +246,10 @@ fn records_that_contradict_each_other_are_no_state() {
         assert!(State::from_records(records).is_err(), "record {repeated} came twice");
     }
     let unknown = hawser_proto::v1::SnapshotRecord { record: None };
-    assert_eq!(State::from_records([unknown]).unwrap_err(), crate::InvalidRecords::UnknownRecord { position: 0 });
+    assert_eq!(
+        State::from_records([unknown]).unwrap_err(),
+        crate::InvalidRecords::UnknownRecord { position: 0 }
+    );
 }
 
 #[test]

@@ -22,7 +22,8 @@ use crate::{
     verdict::{Denial, Success, Verdict},
 };
 
-/// Notes that a copy falls behind. It gets a new number even if it is outdated already: the link broke
+/// Notes that a copy falls behind: at the word of the leader, of the copy's own node, or of the owner, which
+/// then goes on without it. It gets a new number even if it is outdated already: the link broke
 /// again, and a sync seen before that proves nothing any more.
 ///
 /// The last copy that is not outdated is never outdated, whoever asks: not by the leader's own proposal,
@@ -34,9 +35,10 @@ pub(super) fn outdate(transaction: &mut Transaction<'_>, command: &Outdate) -> V
     let resource = attachment::attachable(transaction, &meant.name)?;
     let arbitration = resource.arbitration.clone().unwrap_or_default();
     check_diskful(&resource, &command.node)?;
-    if !command.owner.is_empty()
-        && (command.owner != arbitration.owner || command.generation != arbitration.generation)
-    {
+    // About its own copy a node needs no right: nobody knows better that it falls behind.
+    let asks_about_a_peer = !command.owner.is_empty() && command.owner != command.node;
+    let owns = command.owner == arbitration.owner && command.generation == arbitration.generation;
+    if asks_about_a_peer && !owns {
         return Err(Denial::not_owner(format!(
             "node {} does not own resource {} at generation {}: {}",
             names::shown(&command.owner),
@@ -239,12 +241,20 @@ mod tests {
         };
         let granted = crate::fixture::applied(asked("n1", 1));
         assert_eq!(granted.number, granted.revision);
-        for (owner, generation) in [("n1", 0), ("n1", 2), ("n2", 1), ("n2", 0), ("stranger", 1)] {
+        for (owner, generation) in [("n1", 0), ("n1", 2), ("stranger", 1)] {
             assert_eq!(
                 crate::fixture::rejected(asked(owner, generation)).reason(),
                 RejectionReason::NotOwner
             );
         }
+    }
+
+    #[test]
+    fn a_node_may_always_tell_that_its_own_copy_falls_behind() {
+        let mut cluster = Cluster::attached();
+        let own = outdate(&cluster, "n2", ("n2", 0));
+        cluster.applied(own);
+        assert_eq!(cluster.reason(create_attachment("n2")), RejectionReason::Outdated);
     }
 
     #[test]

@@ -93,7 +93,9 @@ fn every_refused_node_has_its_reason() {
         ("the metadata of thin pool thin is 93 % full", |_, facts, _| {
             facts.pools.get_mut(&key()).unwrap().metadata_used_permyriad = 9312;
         }),
-        ("thin pool thin has less than 5 % free", |_, facts, _| facts.pools.get_mut(&key()).unwrap().free_bytes = 1),
+        ("thin pool thin has less than 5 % free", |_, facts, _| {
+            facts.pools.get_mut(&key()).unwrap().free_bytes = 1
+        }),
         ("it has no storage pool named fast", |_, _, request| request.pool = "fast".into()),
         ("pool thin has 10 GiB, and 1.00 TiB are needed", |_, _, request| request.volume_sizes = vec![TIB]),
         ("its DRBD is 8.4.11, which takes at most 2 replicas", |_, _, request| request.replicas = 3),
@@ -143,7 +145,11 @@ fn record_facts(cluster: &mut Cluster, facts: NodeFacts) {
 fn a_request_that_contradicts_itself_is_refused_with_the_field() {
     let cases = [
         (PlacementRequest { replicas: 0, ..request(2) }, RejectionReason::Invalid, "replicas"),
-        (PlacementRequest { volume_sizes: Vec::new(), ..request(2) }, RejectionReason::Invalid, "volume_sizes"),
+        (
+            PlacementRequest { volume_sizes: Vec::new(), ..request(2) },
+            RejectionReason::Invalid,
+            "volume_sizes",
+        ),
         (PlacementRequest { nodes: vec!["n9".into()], ..request(1) }, RejectionReason::NotFound, "nodes[0]"),
         (
             PlacementRequest { nodes: vec!["n1".into(), "n1".into()], ..request(2) },
@@ -178,7 +184,11 @@ fn drbd_9_is_preferred_and_never_mixed() {
     let placement = place(&cluster.state, &all_well(&cluster.state), &request(2)).unwrap();
     assert_eq!(nodes(&placement), ["x1", "x2"]);
     let refusal = place(&cluster.state, &all_well(&cluster.state), &request(3)).unwrap_err();
-    assert!(reason(&refusal.reasons, "x1").contains("too few others of its DRBD do"), "{:?}", refusal.reasons);
+    assert!(
+        reason(&refusal.reasons, "x1").contains("too few others of its DRBD do"),
+        "{:?}",
+        refusal.reasons
+    );
 }
 
 #[test]
