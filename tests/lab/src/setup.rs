@@ -49,9 +49,12 @@ pub async fn run(way: Way) -> Result<Kernel, LabError> {
         return Kernel::find();
     }
     if way == Way::Suitable && nix::unistd::geteuid().is_root() {
-        run_apt(&[], &["update"]).await?;
+        // One source that does not answer may well be one that is not needed: the installation decides.
+        let updated = run_apt(&[], &["update"]).await;
         let install = ["install", "-y", "--no-install-recommends"];
-        run_apt(&[], &[&install[..], &PACKAGES[..]].concat()).await?;
+        run_apt(&[], &[&install[..], &PACKAGES[..]].concat())
+            .await
+            .map_err(|error| updated.err().unwrap_or(error))?;
     } else {
         unpack(&directories::packages()).await?;
     }
@@ -72,9 +75,11 @@ async fn unpack(target: &Path) -> Result<(), LabError> {
     fs::write(&status, without_packages(&installed, &PACKAGES))
         .tried(|| format!("cannot write {}", status.display()))?;
     let own = own_state(&work);
-    run_apt(&own, &["update"]).await?;
+    let updated = run_apt(&own, &["update"]).await;
     let download = ["install", "-y", "--no-install-recommends", "--download-only"];
-    run_apt(&own, &[&download[..], &PACKAGES[..]].concat()).await?;
+    run_apt(&own, &[&download[..], &PACKAGES[..]].concat())
+        .await
+        .map_err(|error| updated.err().unwrap_or(error))?;
     let archives = work.join("cache/archives");
     for archive in files_with_extension(&archives, "deb")? {
         run_command("dpkg-deb", &[OsStr::new("-x"), archive.as_os_str(), root.as_os_str()]).await?;

@@ -127,7 +127,17 @@ async fn a_power_cut_takes_memory_and_leaves_the_state_disk_and_the_partition() 
         .await
         .unwrap();
     lab.partition("n1", Some("n2")).await.unwrap();
-    lab.kill("n1").await.unwrap();
+    let running = lab.exec("n1", &["sh", "-c", "touch /host/running; exec sleep 1000"]);
+    let kill = async {
+        while !lab.directory().share().join("running").exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        lab.kill("n1").await
+    };
+    let (ran, killed) = tokio::join!(running, kill);
+    killed.unwrap();
+    let ran = ran.unwrap_err().to_string();
+    assert!(ran.contains("node n1 went away while sh ran there"), "{ran}");
     assert_eq!(lab.status().await.unwrap().nodes["n1"].power, Power::Off);
     let off = lab.exec("n1", &["true"]).await.unwrap_err().to_string();
     assert!(off.contains("node n1 is not running; start it"), "{off}");
@@ -160,6 +170,25 @@ async fn a_power_cut_takes_memory_and_leaves_the_state_disk_and_the_partition() 
     assert!(stopped[0].stopped && stopped[0].process.is_none(), "{stopped:?}");
     let unknown = lab.service("n1", &AgentRequest::StopService("none".into())).await.unwrap_err().to_string();
     assert!(unknown.contains("has no service none; it has: ticker"), "{unknown}");
+    lab.down(false).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_boot_says_why_and_the_lab_goes_on() {
+    let Some(place) = place("boot") else { return };
+    let lab = Lab::up(&options("boot", 2), place.lab("boot"), true).await.unwrap();
+    lab.kill("n1").await.unwrap();
+    let disk = lab.directory().node("n1").join("state.img");
+    let whole = std::fs::read(&disk).unwrap();
+    std::fs::write(&disk, vec![0; whole.len()]).unwrap();
+    let reason = lab.start("n1").await.unwrap_err().to_string();
+    assert!(reason.contains("node n1 did not boot: its kernel ended"), "{reason}");
+    assert!(reason.contains("the state disk is not usable"), "the end of the console is shown: {reason}");
+    assert_eq!(lab.status().await.unwrap().nodes["n1"].power, Power::Off);
+    assert_eq!(text(&lab, "n2", "hostname").await, "n2");
+    std::fs::write(&disk, whole).unwrap();
+    lab.start("n1").await.unwrap();
+    assert!(reaches(&lab, "n1", "n2").await);
     lab.down(false).await.unwrap();
 }
 

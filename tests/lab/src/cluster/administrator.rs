@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::error::{LabError, Tried};
 
-const COMMAND_DEADLINE: Duration = Duration::from_secs(60);
+const COMMAND_DEADLINE: Duration = Duration::from_secs(180);
 /// Between two attempts while something comes up that nobody announces.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -19,11 +19,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Administrator {
     program: PathBuf,
     configuration: PathBuf,
-}
-
-#[derive(Deserialize)]
-struct Shown {
-    item: Status,
 }
 
 #[derive(Deserialize)]
@@ -128,8 +123,8 @@ pub(super) async fn run_program(program: &Path, arguments: &[&OsStr]) -> Result<
 }
 
 fn voters_in(text: &[u8]) -> Option<usize> {
-    let shown: Shown = serde_json::from_slice(text).ok()?;
-    Some(shown.item.members.iter().filter(|member| member.role.eq_ignore_ascii_case("voter")).count())
+    let status: Status = serde_json::from_slice(text).ok()?;
+    Some(status.members.iter().filter(|member| member.role.eq_ignore_ascii_case("voter")).count())
 }
 
 #[cfg(test)]
@@ -139,7 +134,7 @@ mod tests {
     #[test]
     fn voters_are_counted_and_learners_are_not() {
         let text =
-            br#"{"item":{"members":[{"role":"voter","name":"n1"},{"role":"learner"},{"role":"voter"}]}}"#;
+            br#"{"members":[{"role":"voter","name":"n1"},{"role":"learner"},{"role":"voter"}]}"#;
         assert_eq!(voters_in(text), Some(2));
         assert_eq!(voters_in(b"nobody answers"), None);
     }

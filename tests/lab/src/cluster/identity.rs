@@ -4,8 +4,8 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::administrator::run_program;
 use super::API;
+use super::administrator::run_program;
 use crate::error::{LabError, Tried};
 use crate::lab::{Lab, copy};
 use crate::network::addresses::cluster;

@@ -28,7 +28,8 @@ pub const SATELLITE: &str = "hawser-satellite";
 const API: u16 = 6470;
 /// More voters cost time and gain nothing in a lab.
 const MOST_CONTROLLERS: u8 = 3;
-const DEADLINE: Duration = Duration::from_secs(60);
+/// For each step that waits; a machine that is busy with other things takes many times the usual seconds.
+const DEADLINE: Duration = Duration::from_secs(180);
 
 /// A cluster that was formed.
 #[derive(Debug, Clone)]

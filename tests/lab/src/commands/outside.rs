@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::Args;
 use hawser_lab::cluster;
+use hawser_lab::kernel::Kernel;
 use hawser_lab::setup::{self, Way};
 use hawser_lab::wire::agent::{AgentRequest, Execute};
 use hawser_lab::{Lab, LabOptions};
@@ -46,6 +47,9 @@ pub(super) async fn run(place: &Place, verb: Verb) -> anyhow::Result<ExitCode> {
         return up(place, options).await;
     }
     if let Verb::Setup { unpack } = verb {
+        if unpack || Kernel::find().is_err() {
+            eprintln!("fetching {} and what they need; this may take a minute", setup::PACKAGES.join(", "));
+        }
         let kernel = setup::run(if unpack { Way::Unpack } else { Way::Suitable }).await?;
         println!("nodes run {} with the modules in {}", kernel.program.display(), kernel.modules.display());
         return Ok(ExitCode::SUCCESS);
