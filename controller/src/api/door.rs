@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use hawser_process::tls::PeerIdentity;
 use hawser_proto::v1;
 use http::{Request, Response};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
@@ -122,11 +122,8 @@ async fn admit(context: &DoorContext, mut request: Request<Body>) -> Result<Admi
 /// The member that leads; `None` where it is this one.
 async fn leader(context: &DoorContext) -> Result<Option<v1::Member>, ApiError> {
     let mut standing = context.standing.clone();
-    let found = tokio::time::timeout(
-        LEADER_WAIT,
-        standing.wait_for(|standing| !matches!(standing, Standing::Leaderless)),
-    )
-    .await;
+    let found =
+        timeout(LEADER_WAIT, standing.wait_for(|standing| !matches!(standing, Standing::Leaderless))).await;
     match found {
         Ok(Ok(standing)) => Ok(match &*standing {
             Standing::Following(leader) => Some(leader.clone()),
@@ -149,16 +146,31 @@ async fn relay(
             context.member, leader.name
         )));
     }
-    // An answer that will never come must not be waited for once the leader is another.
-    let mut standing = context.standing.clone();
-    let moved = standing
-        .wait_for(|standing| !matches!(standing, Standing::Following(now) if now.raft_id == leader.raft_id));
     tokio::select! {
         response = context.relay.forward(&leader, &arrival.caller, request) => response,
-        _ = moved => Err(ApiError::Unavailable(format!(
+        () = replaced(context.standing.clone(), leader.raft_id) => Err(ApiError::Unavailable(format!(
             "the leader changed while {} was asked; it may have been done: try again with the same key",
             leader.name
         ))),
+    }
+}
+
+/// Resolves once the leader is another, or nobody has led for a while: its answer may never come then. A leader
+/// that is lost from sight for a moment may still answer.
+async fn replaced(mut standing: watch::Receiver<Standing>, leader: u64) {
+    let is_it = |now: &Standing| matches!(now, Standing::Following(member) if member.raft_id == leader);
+    let is_another = |now: &Standing| !is_it(now) && !matches!(now, Standing::Leaderless);
+    loop {
+        // An error says that this member is stopping.
+        let Ok(lost) = standing.wait_for(|now| !is_it(now)).await.map(|now| is_another(&now)) else { return };
+        if lost {
+            return;
+        }
+        let back = standing.wait_for(|now| !matches!(now, Standing::Leaderless));
+        match timeout(LEADER_WAIT, back).await.map(|back| back.map(|now| is_it(&now))) {
+            Ok(Ok(true)) => {}
+            _ => return,
+        }
     }
 }
 
@@ -170,4 +182,44 @@ fn no_leader(asked: &str, members: &[v1::Member]) -> String {
         "controller {asked} knows no leader: fewer than a majority of the members reach each other. Members: {}",
         names.join(", ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn following(raft_id: u64) -> Standing {
+        Standing::Following(v1::Member { raft_id, ..Default::default() })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_relayed_call_outlives_a_moment_without_a_leader_but_not_its_successor() {
+        let (sender, standing) = watch::channel(following(1));
+        let mut replaced = std::pin::pin!(replaced(standing, 1));
+        sender.send_replace(Standing::Leaderless);
+        assert!(timeout(LEADER_WAIT / 2, &mut replaced).await.is_err());
+        sender.send_replace(following(1));
+        assert!(timeout(LEADER_WAIT * 4, &mut replaced).await.is_err(), "it is back");
+        sender.send_replace(following(2));
+        assert!(timeout(Duration::from_millis(1), &mut replaced).await.is_ok(), "another leads");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_leader_a_relayed_call_ends() {
+        let (_sender, standing) = watch::channel(Standing::Leaderless);
+        assert!(timeout(LEADER_WAIT * 2, replaced(standing, 1)).await.is_ok());
+    }
+
+    #[test]
+    fn without_a_leader_every_member_is_named() {
+        let member = |name: &str, address: &str| v1::Member {
+            name: name.into(),
+            address: address.into(),
+            ..Default::default()
+        };
+        let message = no_leader("c1", &[member("c1", "10.0.0.1:6470"), member("c2", "10.0.0.2:6470")]);
+        assert!(message.contains("c1 (10.0.0.1:6470), c2 (10.0.0.2:6470)"), "{message}");
+    }
 }

@@ -150,6 +150,7 @@ mod tests {
             purged: 0,
             has_quorum,
             running,
+            changing_voters: false,
             members: vec![],
         };
         let (short, long) = (Duration::from_secs(1), Duration::from_secs(9));

@@ -38,6 +38,8 @@ const REPORT_LIMIT: usize = 16 * 1024 * 1024;
 /// A power cut sends no goodbye: whoever does not answer a ping is taken for gone.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 const PING_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// No call takes that long to begin its answer; the slowest waits for a take-over or receives a snapshot.
+const CALL_LIMIT: Duration = Duration::from_secs(60);
 
 /// What the server needs.
 pub struct Parts {
@@ -75,6 +77,7 @@ pub async fn serve(parts: Parts, listener: TcpListener, stopped: CancellationTok
     Server::builder()
         .tls_config(identity.server_tls())?
         .tcp_nodelay(true)
+        .timeout(CALL_LIMIT)
         .concurrency_limit_per_connection(CONCURRENT_CALLS)
         .max_concurrent_streams(u32::try_from(CONCURRENT_CALLS).ok())
         .http2_keepalive_interval(Some(PING_INTERVAL))

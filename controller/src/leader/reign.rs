@@ -2,7 +2,10 @@
 //!
 //! It must never live on when its term has ended: every task of it waits for the same token.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use tokio::{
     sync::watch,
@@ -15,6 +18,8 @@ use crate::consensus::Consensus;
 
 /// How often a satellite hears that the leader still has a majority. It redials after 1.5 s of silence.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
+/// A confirmation that took longer than a satellite waits is worth nothing.
+const CONFIRMATION_LIMIT: Duration = Duration::from_millis(1_500);
 
 /// One member's leadership in one term, from the first confirmed read on.
 #[derive(Debug)]
@@ -34,14 +39,14 @@ pub struct Reign {
 }
 
 impl Reign {
-    /// The beginning: nothing observed, nobody connected.
+    /// The beginning: nothing observed, nobody connected. The count goes on from reign to reign.
     #[must_use]
-    pub fn new(term: u64) -> Self {
+    pub fn new(term: u64, sessions_opened: Arc<AtomicU64>) -> Self {
         Self {
             term,
             began: Instant::now(),
             observed: ObservedTable::default(),
-            sessions: Sessions::new(term),
+            sessions: Sessions::new(term, sessions_opened),
             ended: CancellationToken::new(),
             pulse: watch::Sender::new(0),
         }
@@ -74,7 +79,7 @@ async fn beat(reign: Arc<Reign>, consensus: Consensus) {
             () = reign.ended.cancelled() => return,
         }
         let confirmed = tokio::select! {
-            confirmed = timeout(HEARTBEAT_INTERVAL, consensus.read_barrier()) => confirmed,
+            confirmed = timeout(CONFIRMATION_LIMIT, consensus.read_barrier()) => confirmed,
             () = reign.ended.cancelled() => return,
         };
         if matches!(confirmed, Ok(Ok(()))) {

@@ -30,7 +30,7 @@ pub type Outbound = mpsc::Receiver<v1::ControllerMessage>;
 #[derive(Debug)]
 pub struct Sessions {
     term: u64,
-    opened: AtomicU64,
+    opened: Arc<AtomicU64>,
     by_node: Mutex<BTreeMap<String, Arc<Session>>>,
 }
 
@@ -62,8 +62,8 @@ pub enum ProbeError {
 }
 
 impl Sessions {
-    pub(super) fn new(term: u64) -> Self {
-        Self { term, opened: AtomicU64::new(0), by_node: Mutex::default() }
+    pub(super) fn new(term: u64, opened: Arc<AtomicU64>) -> Self {
+        Self { term, opened, by_node: Mutex::default() }
     }
 
     /// Opens a session; an older one of the node is superseded.
@@ -170,7 +170,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_newest_session_of_a_node_wins() {
-        let sessions = Sessions::new(3);
+        let sessions = Sessions::new(3, Arc::default());
         let (first, _first_outbound) = sessions.open("n1");
         let (second, _second_outbound) = sessions.open("n1");
         assert!(first.superseded.is_cancelled());
@@ -185,7 +185,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_probe_gets_the_answer_with_its_id() {
-        let sessions = Sessions::new(1);
+        let sessions = Sessions::new(1, Arc::default());
         let (session, mut outbound) = sessions.open("n1");
         let satellite = async {
             let message = outbound.recv().await.unwrap().message.unwrap();
@@ -201,7 +201,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_probe_without_an_answer_says_why() {
-        let sessions = Sessions::new(1);
+        let sessions = Sessions::new(1, Arc::default());
         assert_eq!(
             sessions.probe_pool("n1", provider()).await,
             Err(ProbeError::Offline("n1".into())),
