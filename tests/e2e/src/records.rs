@@ -114,7 +114,10 @@ mod tests {
 
         let file = OpenOptions::new().write(true).open(&path).unwrap();
         file.write_all_at(b"x", RECORD_BYTES as u64 + 100).unwrap();
-        assert_eq!(verify(&path, 3).unwrap_err().to_string(), "record 2 of 3 acknowledged ones is lost or damaged");
+        assert_eq!(
+            verify(&path, 3).unwrap_err().to_string(),
+            "record 2 of 3 acknowledged ones is lost or damaged"
+        );
     }
 
     #[test]

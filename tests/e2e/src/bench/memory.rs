@@ -1,0 +1,29 @@
+//! Resident memory of controller and satellite in a cluster that holds nothing yet.
+
+use anyhow::{Context, Result};
+
+use super::Figures;
+use crate::cluster::Cluster;
+
+pub(super) fn measure(cluster: &Cluster, figures: &mut Figures) -> Result<()> {
+    figures.add("controller_rss_mib_empty", largest(cluster, "hawser-controller")?, "<= 50");
+    figures.add("satellite_rss_mib", largest(cluster, "hawser-satellite")?, "<= 30 at 500 replicas");
+    Ok(())
+}
+
+/// The largest over all nodes, in MiB.
+fn largest(cluster: &Cluster, program: &str) -> Result<f64> {
+    let mut largest = 0.0_f64;
+    for node in ["n1", "n2", "n3"] {
+        let pid = cluster.must_exec(node, &["pgrep", "-o", "-f", &format!("{program} --config")])?;
+        let status = cluster.must_exec(node, &["cat", &format!("/proc/{}/status", pid.trim())])?;
+        let kibibytes: f64 = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .and_then(|rest| rest.split_whitespace().next())
+            .and_then(|number| number.parse().ok())
+            .with_context(|| format!("no VmRSS of {program} on {node}: {status}"))?;
+        largest = largest.max(kibibytes / 1024.0);
+    }
+    Ok(largest)
+}

@@ -1,0 +1,64 @@
+//! The benchmark: figures of one run, as ratios where a ratio can be had.
+//!
+//! It must never judge: it prints what it measured beside the budget, and writes the same to a file.
+
+mod creation;
+mod failover;
+mod memory;
+mod power_cut;
+mod throughput;
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+
+use crate::cluster::Cluster;
+
+/// All figures of one run, by name.
+#[derive(Default)]
+pub struct Figures {
+    values: Map<String, Value>,
+}
+
+impl Figures {
+    #[allow(clippy::print_stdout)]
+    fn add(&mut self, name: &str, value: f64, budget: &str) {
+        let rounded = (value * 1000.0).round() / 1000.0;
+        println!("{name:<32} {rounded:>12}   budget {budget}");
+        self.values.insert(name.to_owned(), json!(rounded));
+    }
+
+    /// Writes them to a file as one JSON object.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory)
+                .with_context(|| format!("cannot make {}", directory.display()))?;
+        }
+        std::fs::write(path, serde_json::to_string_pretty(&self.values)?)
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+/// Measures everything, in one lab and, for the throughput, with three controllers on this machine.
+pub fn run() -> Result<Figures> {
+    let mut figures = Figures::default();
+    throughput::measure(&mut figures)?;
+    let cluster = Cluster::up("bench", 3)?;
+    memory::measure(&cluster, &mut figures)?;
+    creation::measure(&cluster, &mut figures)?;
+    failover::measure(&cluster, &mut figures)?;
+    power_cut::measure(&cluster, &mut figures)?;
+    Ok(figures)
+}
+
+/// The middle one of some durations.
+fn median(durations: &mut [Duration]) -> Duration {
+    durations.sort_unstable();
+    durations[durations.len() / 2]
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}

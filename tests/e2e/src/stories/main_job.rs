@@ -1,0 +1,96 @@
+//! The main job: a volume outlives the power cut of the node that is Raft leader and Primary.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cluster::{Cluster, Progress};
+use crate::narrator::{Narrator, seconds};
+use crate::story::{
+    MOUNT_POINT, RECORDS, device, expect_nothing_left, format_and_mount, leader, mount, verify_records,
+    wait_until_whole,
+};
+use crate::writer::Writer;
+
+/// What the main job measured.
+#[derive(Debug, Clone, Copy)]
+pub struct MainJob {
+    /// From the request to a volume that is ready on two nodes.
+    pub create: Duration,
+    /// From the power cut to the next accepted write.
+    pub failover: Duration,
+    /// From the power cut to the file system mounted on the survivor.
+    pub mounted: Duration,
+    /// Records acknowledged before the cut.
+    pub records: u64,
+}
+
+/// Tells the main job on a cluster of three nodes.
+pub fn main_job(cluster: &Cluster, narrator: &Narrator) -> Result<MainJob> {
+    let primary = leader(cluster)?;
+    let others: Vec<&str> = ["n1", "n2", "n3"].into_iter().filter(|node| *node != primary).collect();
+    let survivor = others[0];
+    let name = "ledger";
+
+    let began = Instant::now();
+    cluster.must(&["resource", "create", name, "--size", "1GiB", "--node", &primary, "--node", survivor])?;
+    let create = began.elapsed();
+    narrator.say(format!(
+        "a volume of 1 GiB is ready on {primary} and {survivor} after {}, without a full sync",
+        seconds(create)
+    ));
+
+    cluster.must(&["attachment", "create", name, &primary])?;
+    let path = device(cluster, name, &primary)?;
+    format_and_mount(cluster, &primary, &path)?;
+    narrator.say(format!("attached on {primary}, which leads Raft, too; ext4 made and mounted on {path}"));
+
+    let mut writer = Writer::start(cluster, &primary, RECORDS, 0)?;
+    writer.wait_for_more(100, Duration::from_secs(60))?;
+    narrator.say("records are written, each with a checksum and synced before it counts");
+
+    let cut = Instant::now();
+    cluster.kill(&primary)?;
+    let records = writer.end();
+    narrator.say(format!("{primary} loses its power after record {records}"));
+
+    cluster.wait("a write to be accepted again", Duration::from_secs(30), || {
+        let said =
+            cluster.hawser(&["--timeout", "1s", "group", "create", "after-the-cut", "--replicas", "2"])?;
+        Ok(if said.ok() || said.error.contains("exists") {
+            Progress::Reached(())
+        } else {
+            Progress::NotYet(said.error)
+        })
+    })?;
+    let failover = cut.elapsed();
+    narrator.say(format!("a new leader accepts writes {} after the cut", seconds(failover)));
+
+    cluster.must(&["attachment", "create", name, survivor])?;
+    mount(cluster, survivor, &device(cluster, name, survivor)?)?;
+    let mounted = cut.elapsed();
+    narrator.say(format!("{survivor} has taken over and mounted it {} after the cut", seconds(mounted)));
+
+    let beyond = verify_records(cluster, survivor, records)?;
+    ensure!(beyond <= 1, "{beyond} records are there that were never acknowledged");
+    narrator.say(format!("all {records} acknowledged records are there"));
+
+    let mut writer = Writer::start(cluster, survivor, RECORDS, records + beyond)?;
+    writer.wait_for_more(50, Duration::from_secs(60))?;
+    cluster.start_node(&primary)?;
+    narrator.say(format!("{primary} has power again; {survivor} goes on writing"));
+    let whole = wait_until_whole(cluster, name, Duration::from_secs(90))?;
+    narrator.say(format!("{primary} has caught up by its bitmap and is UpToDate ({})", seconds(whole)));
+
+    writer.wait_for_more(10, Duration::from_secs(30))?;
+    cluster.must_exec(survivor, &["pkill", "-9", "hawser-records"])?;
+    let all = writer.end();
+    verify_records(cluster, survivor, all)?;
+    cluster.must_exec(survivor, &["umount", MOUNT_POINT])?;
+    cluster.must(&["attachment", "delete", name, survivor])?;
+    cluster.must(&["resource", "delete", name])?;
+    cluster.must(&["group", "delete", "after-the-cut"])?;
+    expect_nothing_left(cluster, &["n1", "n2", "n3"], name).context("after the volume was deleted")?;
+    narrator.say(format!("{all} records later: detached, deleted, nothing is left on any node"));
+    Ok(MainJob { create, failover, mounted, records })
+}
