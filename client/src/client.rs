@@ -1,6 +1,7 @@
-//! Asks one controller after the other until one answers or the deadline is over.
+//! Makes calls: finds a controller that answers, asks it, and asks again until the deadline is over.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
@@ -9,28 +10,29 @@ use std::{
 use backon::{BackoffBuilder, ExponentialBuilder};
 use hawser_process::tls::Identity;
 use tokio::{
-    sync::OnceCell,
+    task::JoinSet,
     time::{Instant, sleep_until, timeout_at},
 };
 use tonic::{Response, Status};
 
 use crate::{
-    ClientError, Controller, Rejection, Tried, Unanswered, controller::Controller as Target,
-    endpoint::Endpoint, search, verdict::Verdict,
+    ClientError, Controller, Rejection, Tried, Unanswered, endpoint::Endpoint, search, verdict::Verdict,
 };
 
 /// Pause after the first round in which no controller answered; it doubles with each further one.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// For the endpoints that have not answered when the first one has.
+const GRACE_OF_OTHERS: Duration = Duration::from_secs(1);
+/// No endpoint is known to answer.
+const NOBODY: usize = usize::MAX;
 pub(crate) const NO_ANSWER: &str = "no answer in time";
 
 /// A client of one cluster. Cheap to share behind an `Arc`; calls may run at once.
 pub struct Client {
     endpoints: Vec<Endpoint>,
-    /// Index of the endpoint that answered last.
+    /// Index of the endpoint that answered last, or [`NOBODY`].
     preferred: AtomicUsize,
-    /// Done before the first call.
-    searched: OnceCell<()>,
 }
 
 impl Client {
@@ -50,7 +52,7 @@ impl Client {
         if endpoints.is_empty() {
             return Err(ClientError::NoEndpoint);
         }
-        Ok(Self { endpoints, preferred: AtomicUsize::new(0), searched: OnceCell::new() })
+        Ok(Self { endpoints, preferred: AtomicUsize::new(NOBODY) })
     }
 
     /// The addresses that this client asks, in the order in which they were given.
@@ -58,8 +60,8 @@ impl Client {
         self.endpoints.iter().map(|endpoint| endpoint.address.as_str())
     }
 
-    /// Makes one call: `attempt` is run against one controller after the other, beginning with the one that
-    /// answered last (at first: the leader), until one gives a final answer or `within` has passed.
+    /// Makes one call: `attempt` is run against the controller that answered last, else the leader, else any,
+    /// again and again until one gives a final answer or `within` has passed.
     ///
     /// `what` says it as a verb and its object ("create node n1"). For a mutating call, `attempt` sends the
     /// same request with the same request key each time.
@@ -93,8 +95,6 @@ impl Client {
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
         let deadline = Instant::now() + journey.within;
-        // Where the deadline cuts the search short, the call itself says who did not answer.
-        let _cut_short = timeout_at(deadline, self.searched.get_or_init(|| self.search())).await;
         let mut pauses = ExponentialBuilder::default()
             .with_min_delay(SHORTEST_PAUSE)
             .with_max_delay(LONGEST_PAUSE)
@@ -103,12 +103,9 @@ impl Client {
             .build();
         loop {
             let mut pause = pauses.next().unwrap_or(LONGEST_PAUSE);
-            let mut untrusted = 0;
-            let first = self.preferred.load(Ordering::Relaxed);
-            for step in 0..self.endpoints.len() {
-                let index = (first + step) % self.endpoints.len();
+            if let Some(index) = self.whom_to_ask(&mut journey, deadline).await {
                 let endpoint = &self.endpoints[index];
-                let target = Target::new(endpoint.channel.clone(), deadline);
+                let target = Controller::new(endpoint.channel.clone(), deadline);
                 let status = match timeout_at(deadline, attempt(target)).await {
                     Ok(Ok(answer)) => {
                         self.preferred.store(index, Ordering::Relaxed);
@@ -116,28 +113,28 @@ impl Client {
                     }
                     Ok(Err(status)) => status,
                     Err(_) => {
-                        journey.note(&endpoint.address, NO_ANSWER.to_owned());
+                        journey.note(&endpoint.address, NO_ANSWER.to_owned(), false);
                         journey.unanswered = true;
                         return Err(journey.unreachable());
                     }
                 };
+                self.preferred.store(NOBODY, Ordering::Relaxed);
+                journey.failed_at = Some(index);
                 match Verdict::of(&status) {
                     Verdict::Final => {
+                        self.preferred.store(index, Ordering::Relaxed);
                         return Err(ClientError::Rejected(Rejection::from_status(journey.what, &status)));
                     }
-                    Verdict::Untrusted(outcome) => {
-                        untrusted += 1;
-                        journey.note(&endpoint.address, outcome);
-                    }
+                    Verdict::Untrusted(outcome) => journey.note(&endpoint.address, outcome, true),
                     Verdict::Again { after, perhaps_done, outcome } => {
-                        tracing::debug!(endpoint = endpoint.address, %outcome, "trying the next controller");
+                        tracing::debug!(endpoint = endpoint.address, %outcome, "asking again");
                         pause = pause.max(after.unwrap_or_default());
                         journey.unanswered |= perhaps_done;
-                        journey.note(&endpoint.address, outcome);
+                        journey.note(&endpoint.address, outcome, false);
                     }
                 }
             }
-            if untrusted == self.endpoints.len() {
+            if journey.untrusted == self.endpoints.len() {
                 return Err(journey.not_trusted());
             }
             let next = Instant::now() + pause;
@@ -148,15 +145,25 @@ impl Client {
         }
     }
 
-    async fn search(&self) {
-        if self.endpoints.len() > 1
-            && let Some(index) = search::best(&self.endpoints).await
-        {
-            self.preferred.store(index, Ordering::Relaxed);
+    /// Index of the endpoint to ask next; `None` where nobody answers.
+    async fn whom_to_ask(&self, journey: &mut Journey<'_>, deadline: Instant) -> Option<usize> {
+        if self.endpoints.len() == 1 {
+            return Some(0);
         }
+        let preferred = self.preferred.load(Ordering::Relaxed);
+        if preferred != NOBODY {
+            return Some(preferred);
+        }
+        let found = search::search(&self.endpoints, journey.failed_at, deadline).await;
+        journey.untrusted = 0;
+        for (index, unanswered) in found.unanswered {
+            journey.note(&self.endpoints[index].address, unanswered.outcome, unanswered.untrusted);
+        }
+        found.best
     }
 
-    /// Asks every endpoint at once, each a single time, and gives what each answered, in their order.
+    /// Asks every endpoint at once, each a single time, and gives what each answered, in their order. Once one
+    /// has answered, the others get a second more.
     pub async fn ask_each<T, F, Fut>(
         &self,
         within: Duration,
@@ -167,31 +174,27 @@ impl Client {
         Fut: Future<Output = Result<Response<T>, Status>> + Send + 'static,
         T: Send + 'static,
     {
-        let deadline = Instant::now() + within;
-        let asked: Vec<_> = self
-            .endpoints
-            .iter()
-            .map(|endpoint| {
-                let call = attempt(Target::new(endpoint.channel.clone(), deadline));
-                (endpoint.address.clone(), tokio::spawn(timeout_at(deadline, call)))
-            })
-            .collect();
-        let unanswered = |outcome: String| Unanswered { outcome, untrusted: false };
-        let mut answers = Vec::with_capacity(asked.len());
-        for (address, task) in asked {
-            let answer = match task.await {
-                Ok(Ok(Ok(answer))) => Ok(answer.into_inner()),
-                Ok(Ok(Err(status))) => Err(match Verdict::of(&status) {
-                    Verdict::Final => unanswered(status.message().to_owned()),
-                    Verdict::Untrusted(outcome) => Unanswered { outcome, untrusted: true },
-                    Verdict::Again { outcome, .. } => unanswered(outcome),
-                }),
-                Ok(Err(_)) => Err(unanswered(NO_ANSWER.to_owned())),
-                Err(error) => Err(unanswered(error.to_string())),
-            };
-            answers.push((address, answer));
+        let mut until = Instant::now() + within;
+        let mut asked = JoinSet::new();
+        for (index, endpoint) in self.endpoints.iter().enumerate() {
+            let call = attempt(Controller::new(endpoint.channel.clone(), until));
+            asked.spawn(async move { (index, call.await) });
         }
-        answers
+        let mut answers: BTreeMap<usize, Result<T, Unanswered>> = BTreeMap::new();
+        while let Ok(Some(joined)) = timeout_at(until, asked.join_next()).await {
+            let Ok((index, answer)) = joined else { continue };
+            if answer.is_ok() {
+                until = until.min(Instant::now() + GRACE_OF_OTHERS);
+            }
+            let answer = answer.map(Response::into_inner).map_err(|status| Unanswered::from_status(&status));
+            answers.insert(index, answer);
+        }
+        let each = self.endpoints.iter().enumerate();
+        each.map(|(index, endpoint)| {
+            let silent = || Err(Unanswered { outcome: NO_ANSWER.to_owned(), untrusted: false });
+            (endpoint.address.clone(), answers.remove(&index).unwrap_or_else(silent))
+        })
+        .collect()
     }
 }
 
@@ -204,14 +207,19 @@ struct Journey<'a> {
     changes: bool,
     /// A request was sent whose answer never came.
     unanswered: bool,
+    /// Index of the endpoint where the last attempt failed.
+    failed_at: Option<usize>,
+    /// How many endpoints failed the check of certificates this time.
+    untrusted: usize,
 }
 
 impl<'a> Journey<'a> {
     fn new(what: &'a str, within: Duration, changes: bool) -> Self {
-        Self { what, within, tried: Vec::new(), changes, unanswered: false }
+        Self { what, within, tried: Vec::new(), changes, unanswered: false, failed_at: None, untrusted: 0 }
     }
 
-    fn note(&mut self, endpoint: &str, outcome: String) {
+    fn note(&mut self, endpoint: &str, outcome: String, untrusted: bool) {
+        self.untrusted += usize::from(untrusted);
         match self.tried.iter_mut().find(|tried| tried.endpoint == endpoint) {
             Some(tried) => tried.outcome = outcome,
             None => self.tried.push(Tried { endpoint: endpoint.to_owned(), outcome }),

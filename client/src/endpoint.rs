@@ -13,8 +13,9 @@ use tonic::{
 
 use crate::ClientError;
 
-/// From the first packet to the end of the TLS handshake.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// From the first packet to the end of the TLS handshake. Ample, for a machine that is busy is not gone; who is
+/// gone costs no time where there are others to ask.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A peer that lost its power sends no reset: it is asked this often whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(2);
 

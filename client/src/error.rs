@@ -5,6 +5,8 @@ use std::{fmt, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use crate::verdict::Verdict;
+
 /// Why a call came to nothing.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ClientError {
@@ -54,6 +56,16 @@ pub struct Unanswered {
     pub outcome: String,
     /// It was a certificate that was refused, theirs or ours.
     pub untrusted: bool,
+}
+
+impl Unanswered {
+    pub(crate) fn from_status(status: &Status) -> Self {
+        match Verdict::of(status) {
+            Verdict::Final => Self { outcome: status.message().to_owned(), untrusted: false },
+            Verdict::Again { outcome, .. } => Self { outcome, untrusted: false },
+            Verdict::Untrusted(outcome) => Self { outcome, untrusted: true },
+        }
+    }
 }
 
 /// One endpoint and what became of the last try.

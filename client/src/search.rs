@@ -1,7 +1,7 @@
-//! Finds the controller to ask first: the leader if it answers, else one that has a quorum, else any.
+//! Finds the controller to ask: the leader if it answers, else one that has a quorum, else any.
 //!
-//! Every controller serves every call, so this only saves time: a relay on the way, and the wait for
-//! machines that are gone without a word. It must never be needed for a right answer.
+//! All are asked at once, so that machines that are gone without a word cost no time. Every controller serves
+//! every call; it must never be needed for a right answer.
 
 use std::time::Duration;
 
@@ -10,37 +10,56 @@ use tokio::{
     task::JoinSet,
     time::{Instant, timeout_at},
 };
+use tonic::Code;
 
-use crate::{Controller, endpoint::Endpoint};
+use crate::{Controller, Unanswered, client::NO_ANSWER, endpoint::Endpoint};
 
-/// Longer than this, nobody is waited for.
-const LONGEST_SEARCH: Duration = Duration::from_secs(1);
 /// How long a leader may take to answer after another controller has.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// Index of the endpoint to ask first; `None` where nobody answered.
-pub(crate) async fn best(endpoints: &[Endpoint]) -> Option<usize> {
-    let mut until = Instant::now() + LONGEST_SEARCH;
+/// What a search came to.
+pub(crate) struct Found {
+    /// Index of the endpoint to ask.
+    pub(crate) best: Option<usize>,
+    /// Index of each endpoint that is of no use now, and why; empty where there is a best one.
+    pub(crate) unanswered: Vec<(usize, Unanswered)>,
+}
+
+/// Asks all endpoints until `deadline` how they stand. Among equals, one at which the last attempt has not
+/// failed comes first.
+pub(crate) async fn search(endpoints: &[Endpoint], failed_at: Option<usize>, deadline: Instant) -> Found {
+    let mut until = deadline;
     let mut asked = JoinSet::new();
     for (index, endpoint) in endpoints.iter().enumerate() {
-        let controller = Controller::new(endpoint.channel.clone(), until);
-        asked.spawn(async move {
-            let status = controller.cluster().get_status(v1::GetStatusRequest {}).await;
-            (index, status.map(|status| Standing::of(&status.into_inner())))
-        });
+        let controller = Controller::new(endpoint.channel.clone(), deadline);
+        asked.spawn(async move { (index, controller.cluster().get_status(v1::GetStatusRequest {}).await) });
     }
-    let mut best: Option<(Standing, usize)> = None;
+    let silent = Unanswered { outcome: NO_ANSWER.to_owned(), untrusted: false };
+    let mut outcomes = vec![silent; endpoints.len()];
+    let mut best: Option<(Standing, bool, usize)> = None;
     while let Ok(Some(joined)) = timeout_at(until, asked.join_next()).await {
-        let Ok((index, Ok(standing))) = joined else { continue };
-        if best.is_none_or(|(known, _)| standing > known) {
-            best = Some((standing, index));
+        let Ok((index, answer)) = joined else { continue };
+        let standing = match answer {
+            Ok(status) => Standing::of(status.get_ref()),
+            Err(status) if status.code() == Code::Unimplemented => Standing::Alone,
+            Err(status) => {
+                outcomes[index] = Unanswered::from_status(&status);
+                continue;
+            }
+        };
+        let candidate = (standing, failed_at != Some(index), index);
+        if best.is_none_or(|known| (candidate.0, candidate.1) > (known.0, known.1)) {
+            best = Some(candidate);
         }
         if standing == Standing::Leader {
             break;
         }
         until = until.min(Instant::now() + GRACE);
     }
-    best.map(|(_, index)| index)
+    match best {
+        Some((_, _, index)) => Found { best: Some(index), unanswered: Vec::new() },
+        None => Found { best: None, unanswered: outcomes.into_iter().enumerate().collect() },
+    }
 }
 
 /// What a controller is good for, the best last.

@@ -210,7 +210,7 @@ async fn a_refusal_is_final_and_told_whole() {
     *fake.refusals.lock().unwrap() = vec![refusal];
     let addresses = [
         serve(fake.clone(), &authority, Role::Controller).await,
-        serve(Fake::default(), &authority, Role::Controller).await,
+        serve(fake.clone(), &authority, Role::Controller).await,
     ];
     let client = Client::new(&addresses, &identity(&authority, Role::Administrator, "ada")).unwrap();
 
