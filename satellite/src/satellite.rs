@@ -129,6 +129,11 @@ impl Satellite {
         )
     }
 
+    /// What there is to report.
+    pub fn board(&self) -> &Board {
+        &self.shared.board
+    }
+
     /// Ends. Steps that run are finished first; nothing of DRBD is touched.
     pub async fn end(self) {
         self.cancelled.cancel();

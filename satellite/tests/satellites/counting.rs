@@ -1,0 +1,85 @@
+//! A host that counts the steps that are carried out, and fails or hangs where a test says so.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use hawser_plan::{
+    observed::{PoolFound, ReplicaFound, Subject},
+    step::{Provider, Step},
+};
+use hawser_satellite::host::{Facts, Host, HostError, sim::SimHost};
+use tokio::sync::watch;
+
+/// What becomes of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Fail,
+    Hang,
+}
+
+/// Counts what a simulated host is told to do.
+#[derive(Clone)]
+pub(crate) struct CountingHost {
+    host: SimHost,
+    steps: Arc<Mutex<Vec<&'static str>>>,
+    faults: Arc<Mutex<BTreeMap<String, Fault>>>,
+}
+
+impl CountingHost {
+    pub(crate) fn new(host: SimHost) -> Self {
+        Self { host, steps: Arc::default(), faults: Arc::default() }
+    }
+
+    /// Verbs of the steps since the last call.
+    pub(crate) fn take_steps(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.steps.lock().unwrap())
+    }
+
+    /// From now on, steps that create the volume `backing_name` come to harm.
+    pub(crate) fn break_creation_of(&self, backing_name: &str, fault: Option<Fault>) {
+        let mut faults = self.faults.lock().unwrap();
+        match fault {
+            Some(fault) => faults.insert(backing_name.to_owned(), fault),
+            None => faults.remove(backing_name),
+        };
+    }
+
+    fn fault(&self, step: &Step) -> Option<Fault> {
+        let Step::EnsureBackingVolume(volume) = step else { return None };
+        self.faults.lock().unwrap().get(&volume.name).copied()
+    }
+}
+
+#[async_trait]
+impl Host for CountingHost {
+    async fn facts(&self) -> Facts {
+        self.host.facts().await
+    }
+
+    async fn pool(&self, provider: &Provider) -> Result<PoolFound, HostError> {
+        self.host.pool(provider).await
+    }
+
+    async fn look(&self, subjects: &[Subject]) -> Vec<ReplicaFound> {
+        self.host.look(subjects).await
+    }
+
+    async fn execute(&self, step: &Step, deadline: Duration) -> Result<(), HostError> {
+        self.steps.lock().unwrap().push(step.verb());
+        match self.fault(step) {
+            Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::Fail) => {
+                Err(HostError::Refused { object: "volume".into(), reason: "the pool is full".into() })
+            }
+            None => self.host.execute(step, deadline).await,
+        }
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.host.changes()
+    }
+}

@@ -1,0 +1,134 @@
+//! Links, controllers, nodes and helpers that go away, and who may go on.
+
+use std::time::Duration;
+
+use hawser_proto::v1;
+use hawser_satellite::host::sim::WriteState;
+
+use crate::cluster::{Cluster, GATE};
+
+fn acknowledged(cluster: &Cluster, node: &str, writer: i32) -> bool {
+    cluster.world.write_state(node, writer) == Some(WriteState::Acknowledged)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_primary_cut_off_from_its_peer_alone_goes_on_and_the_peer_may_not_take_over() {
+    let cluster = Cluster::attached().await;
+    cluster.world.link("n1", "n2", false);
+    let writer = cluster.world.write("n1", GATE, 1, 42).unwrap();
+
+    let taken = cluster.until("it goes on", |cluster| acknowledged(cluster, "n1", writer)).await;
+
+    assert!(taken <= Duration::from_secs(4), "{taken:?}");
+    assert!(cluster.raft().outdated.contains_key("n2"));
+    assert_eq!(cluster.take_over("n2").await, Err("n2 is outdated".into()));
+
+    cluster.world.link("n1", "n2", true);
+    cluster.until("n2 has synced", |cluster| cluster.in_sync("n1") && cluster.in_sync("n2")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_primary_cut_off_from_everybody_freezes_and_returns_when_its_writer_is_dead() {
+    let cluster = Cluster::attached().await;
+    cluster.world.link("n1", "n2", false);
+    cluster.controllers_reach("n1", false).await;
+    let frozen = cluster.world.write("n1", GATE, 1, 1).unwrap();
+    cluster.until("n1 is frozen", |cluster| cluster.report("n1", "db").suspended == "fencing").await;
+
+    cluster.take_over("n2").await.unwrap();
+    cluster.until("n2 has it", |cluster| cluster.is_attached("n2")).await;
+    let writer = cluster.world.write("n2", GATE, 1, 2).unwrap();
+    cluster.until("n2 writes", |cluster| acknowledged(cluster, "n2", writer)).await;
+
+    cluster.world.link("n1", "n2", true);
+    cluster.controllers_reach("n1", true).await;
+    cluster
+        .until("it is named", |cluster| cluster.report("n1", "db").waits_for.contains("frozen until"))
+        .await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(cluster.world.write_state("n1", frozen), Some(WriteState::Pending), "with a living writer");
+
+    cluster.world.kill("n1", frozen);
+    cluster.until("n1 is back", |cluster| cluster.in_sync("n1")).await;
+    assert!(cluster.is_attached("n2"));
+    assert_eq!(cluster.world.read("n2", GATE, 1), Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_power_cut_the_survivor_takes_over_and_the_other_returns() {
+    let mut cluster = Cluster::attached().await;
+    let writer = cluster.world.write("n1", GATE, 1, 42).unwrap();
+    cluster.until("it is written", |cluster| acknowledged(cluster, "n1", writer)).await;
+
+    cluster.power_cycle("n1").await;
+    cluster.world.link("n1", "n2", false);
+    cluster.take_over("n2").await.unwrap();
+    cluster.until("n2 has it", |cluster| cluster.is_attached("n2")).await;
+    assert_eq!(cluster.world.read("n2", GATE, 1), Some(42));
+
+    cluster.world.link("n1", "n2", true);
+    cluster.start("n1").await;
+    cluster.until("n1 is back", |cluster| cluster.in_sync("n1")).await;
+    assert_eq!(cluster.report("n1", "db").role(), v1::DrbdRole::Secondary);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_neither_controllers_nor_peer_io_waits_and_goes_on_when_they_answer() {
+    let cluster = Cluster::attached().await;
+    cluster.controllers_reach("n1", false).await;
+    cluster.world.link("n1", "n2", false);
+    let writer = cluster.world.write("n1", GATE, 1, 42).unwrap();
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(cluster.world.write_state("n1", writer), Some(WriteState::Pending));
+
+    cluster.controllers_reach("n1", true).await;
+
+    cluster.until("it goes on", |cluster| acknowledged(cluster, "n1", writer)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_helper_waits_while_its_satellite_restarts() {
+    let mut cluster = Cluster::attached().await;
+    cluster.controllers_reach("n1", false).await;
+    cluster.world.link("n1", "n2", false);
+    let writer = cluster.world.write("n1", GATE, 1, 42).unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+
+    cluster.stop("n1").await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    cluster.start("n1").await;
+    cluster.controllers_reach("n1", true).await;
+
+    cluster.until("it goes on", |cluster| acknowledged(cluster, "n1", writer)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_helper_was_killed_the_satellite_asks_and_resumes() {
+    let cluster = Cluster::attached().await;
+    cluster.helpers_die();
+    cluster.world.link("n1", "n2", false);
+    let writer = cluster.world.write("n1", GATE, 1, 42).unwrap();
+
+    cluster.until("it goes on", |cluster| acknowledged(cluster, "n1", writer)).await;
+
+    assert!(cluster.raft().outdated.contains_key("n2"));
+    assert!(cluster.host("n1").take_steps().contains(&"resume-io"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_ask_at_once_and_one_is_told_yes() {
+    let cluster = Cluster::attached().await;
+    cluster.controllers_reach("n1", false).await;
+    cluster.world.link("n1", "n2", false);
+    let writer = cluster.world.write("n1", GATE, 1, 1).unwrap();
+    cluster.until("n1 is frozen", |cluster| cluster.report("n1", "db").suspended == "fencing").await;
+
+    // The take-over is committed; n1's question arrives afterwards, with the old generation.
+    cluster.take_over("n2").await.unwrap();
+    cluster.controllers_reach("n1", true).await;
+    cluster.until("n2 has it", |cluster| cluster.is_attached("n2")).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+
+    assert_eq!(cluster.world.write_state("n1", writer), Some(WriteState::Pending));
+    assert!(!cluster.raft().outdated.contains_key("n1") || cluster.raft().owner == "n2");
+}
