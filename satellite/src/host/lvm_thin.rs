@@ -186,20 +186,33 @@ impl LvmThinPool {
         }
     }
 
-    /// The pool itself, from memory.
+    /// The pool itself, from memory if it was active then. One that nobody has activated since the boot, as
+    /// where there is no udev, is activated: it was registered to be used.
     async fn pool_volume(&self, deadline: Deadline) -> Result<LogicalVolume, HostError> {
-        let object = || format!("thin pool {}/{}", self.volume_group, self.thin_pool);
-        let volumes = self.lvm.volumes(&self.volume_group, deadline).await?;
-        match volumes.get(&self.thin_pool) {
-            None => {
-                Err(HostError::refused(object(), "is not there; make it with `lvcreate --type thin-pool`"))
+        let refused = |reason: &str| {
+            HostError::refused(format!("thin pool {}/{}", self.volume_group, self.thin_pool), reason)
+        };
+        let mut activated = false;
+        loop {
+            let volumes = self.lvm.volumes(&self.volume_group, deadline).await?;
+            match volumes.get(&self.thin_pool) {
+                None => return Err(refused("is not there; make it with `lvcreate --type thin-pool`")),
+                Some(volume) if !volume.is_thin_pool() => return Err(refused("is not a thin pool")),
+                Some(volume) if volume.is_active() => return Ok(volume.clone()),
+                Some(_) if activated => return Err(refused("does not become active; see `lvchange -ay`")),
+                Some(_) => {
+                    self.activate(&self.thin_pool, deadline).await?;
+                    self.lvm.changed(&self.volume_group, &self.thin_pool, None);
+                    activated = true;
+                }
             }
-            Some(volume) if !volume.is_thin_pool() => Err(HostError::refused(object(), "is not a thin pool")),
-            Some(volume) if !volume.is_active() => {
-                Err(HostError::refused(object(), "is not active; activate it with `lvchange -ay`"))
-            }
-            Some(volume) => Ok(volume.clone()),
         }
+    }
+
+    async fn activate(&self, name: &str, deadline: Deadline) -> Result<(), HostError> {
+        let name = format!("{}/{name}", self.volume_group);
+        run(&self.lvm.command("lvchange").args(["-ay", "-K", &name]), deadline.left()).await?;
+        Ok(())
     }
 
     /// What `lvs` would say of a volume that was made a moment ago.
@@ -248,12 +261,7 @@ impl LvmThinPool {
         let active = found.is_active();
         let mut after = found;
         if !active {
-            let command = self
-                .lvm
-                .command("lvchange")
-                .args(["-ay", "-K"])
-                .arg(format!("{}/{}", self.volume_group, volume.name));
-            run(&command, deadline.left()).await?;
+            self.activate(&volume.name, deadline).await?;
             "active".clone_into(&mut after.lv_active);
         }
         self.lvm.changed(&self.volume_group, &volume.name, Some(Some(after)));
@@ -296,12 +304,16 @@ impl StorageProvider for LvmThinPool {
         self.check_words(volume)?;
         let remembered =
             self.lvm.with_group(&self.volume_group, |group| group.volumes.get(&volume.name).cloned());
-        if let Some(found) = remembered
-            && found.is_active()
-            && found.mark().as_ref() == Some(&volume.mark)
-            && found.lv_size >= volume.size_bytes
-        {
-            return Ok(());
+        if let Some(found) = remembered {
+            let accepted = self.accept(volume, found, deadline).await;
+            if accepted.is_ok() {
+                return accepted;
+            }
+            // The memory may be old: LVM is asked before anything is refused.
+            self.lvm.changed(&self.volume_group, &volume.name, None);
+            if let Some(found) = self.lvm.volume(&self.volume_group, &volume.name, deadline).await? {
+                return self.accept(volume, found, deadline).await;
+            }
         }
         let mut command = self.lvm.command("lvcreate").args(["-y", "--type", "thin", "-V"]);
         command = command.arg(format!("{}b", volume.size_bytes)).arg("-n").arg(&volume.name);

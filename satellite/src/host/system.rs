@@ -44,7 +44,7 @@ const SYS: &str = "/sys";
 /// Where DRBD's tools look for further files; the kernel's helper reads only what is included from here.
 const INCLUDING_FILE: &str = "/etc/drbd.d/hawser.res";
 /// A look that takes longer says "unknown".
-const LOOK: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_secs(30);
 /// Pause before the stream of events is started again.
 const RESTART: Duration = Duration::from_secs(2);
 
@@ -145,6 +145,20 @@ impl SystemHost {
         self.driver(metadata.generation)?.create_metadata(metadata, &device, deadline).await
     }
 
+    /// Brings what is remembered of the subjects' pools up to date, beside the other questions of a look.
+    async fn remember_storage(&self, subjects: &[Subject], deadline: Deadline) {
+        let domain =
+            |subject: &Subject| subject.provider.as_ref().map(|it| it.contention_domain().to_owned());
+        let one_each: BTreeMap<_, _> = subjects.iter().map(|subject| (domain(subject), subject)).collect();
+        for subject in one_each.values() {
+            if let (Some(provider), Some(volume)) = (&subject.provider, subject.volumes.first())
+                && let Ok(provider) = self.provider(provider)
+            {
+                provider.look(&volume.backing_name, deadline).await;
+            }
+        }
+    }
+
     /// Who holds the gates of the subject. The walk goes on in its own thread if it takes too long.
     async fn openers(&self, subject: &Subject, maps: &[Map], deadline: Deadline) -> Looked<Vec<Opener>> {
         let names: Vec<_> = subject.volumes.iter().map(|volume| volume.gate_name.clone()).collect();
@@ -178,11 +192,13 @@ impl Host for SystemHost {
 
     async fn look(&self, subjects: &[Subject]) -> Vec<ReplicaFound> {
         let deadline = Deadline::after(LOOK);
-        let kernel = self.kernel_state(deadline).await;
         let maps = self.gates.maps();
         let any_gate =
             maps.as_ref().is_ok_and(|maps| maps.iter().any(|map| map.uuid.starts_with(UUID_PREFIX)));
-        let counts = if any_gate { self.gates.open_counts(deadline).await } else { Ok(BTreeMap::new()) };
+        let counts =
+            async { if any_gate { self.gates.open_counts(deadline).await } else { Ok(BTreeMap::new()) } };
+        let (kernel, counts, ()) =
+            tokio::join!(self.kernel_state(deadline), counts, self.remember_storage(subjects, deadline));
         let mut found = Vec::with_capacity(subjects.len());
         for subject in subjects {
             let mut backing = BTreeMap::new();
@@ -209,7 +225,7 @@ impl Host for SystemHost {
                 (volume.number, looked)
             });
             let openers = match &maps {
-                Ok(maps) if subject.openers => self.openers(subject, maps, deadline).await,
+                Ok(maps) if subject.openers => self.openers(subject, maps, Deadline::after(LOOK)).await,
                 Ok(_) => Looked::Unknown("not asked for".to_owned()),
                 Err(error) => Looked::Unknown(error.to_string()),
             };

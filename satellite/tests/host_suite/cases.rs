@@ -315,13 +315,14 @@ impl Suite<'_> {
         self.twice(&Step::TakeDown { drbd_name: NAME.to_owned() }).await?;
         self.twice(&Step::RemoveConfiguration { drbd_name: NAME.to_owned() }).await?;
         self.twice(&Step::RemoveBackingVolume(self.backing())).await?;
-        let found = self.look().await;
-        let nothing = found.backing[&0].is_absent()
-            && found.configuration.is_absent()
-            && found.kernel.is_absent()
-            && found.gates[&0].is_absent()
-            && found.openers.present().is_some_and(Vec::is_empty);
-        check(nothing, || format!("{found:?}"))
+        let nothing = |found: &ReplicaFound| {
+            found.backing[&0].is_absent()
+                && found.configuration.is_absent()
+                && found.kernel.is_absent()
+                && found.gates[&0].is_absent()
+                && found.openers.present().is_some_and(Vec::is_empty)
+        };
+        self.until("nothing is left", nothing).await.map(drop)
     }
 
     fn peer(&self) -> &str {
