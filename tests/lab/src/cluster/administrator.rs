@@ -133,8 +133,7 @@ mod tests {
 
     #[test]
     fn voters_are_counted_and_learners_are_not() {
-        let text =
-            br#"{"members":[{"role":"voter","name":"n1"},{"role":"learner"},{"role":"voter"}]}"#;
+        let text = br#"{"members":[{"role":"voter","name":"n1"},{"role":"learner"},{"role":"voter"}]}"#;
         assert_eq!(voters_in(text), Some(2));
         assert_eq!(voters_in(b"nobody answers"), None);
     }

@@ -68,11 +68,14 @@ pub async fn form(lab: &Lab, options: &LabOptions) -> Result<Formed, LabError> {
     let identity = Identity::make(lab, options, controllers).await?;
     let hawser = Administrator::new(&options.programs, &identity.client_configuration);
 
-    let prepare = |name: &str| prepare_node(lab, name.to_owned(), identity.staged(name));
+    let configure = async |name: &str| {
+        let staged = identity.staged(name);
+        run(lab, name, &["cp", "-r", "-T", &staged.to_string_lossy(), "/"]).await
+    };
     let (first, others) =
         nodes.split_first().ok_or_else(|| LabError::Refused("the lab has no nodes".to_owned()))?;
     let begin = async {
-        prepare(&first.0).await?;
+        configure(&first.0).await?;
         lab.set_services(&first.0, services(true)).await?;
         for (name, number) in others.iter().filter(|(_, number)| *number <= controllers) {
             let order = identity.create_store(name);
@@ -80,24 +83,26 @@ pub async fn form(lab: &Lab, options: &LabOptions) -> Result<Formed, LabError> {
         }
         Ok(())
     };
-    let rest = all(others.iter().map(|(name, _)| prepare(name)));
-    let ((), ()) = tokio::try_join!(begin, rest)?;
+    let rest = all(others.iter().map(|(name, _)| configure(name)));
+    let pools = all(nodes.iter().map(|(name, _)| make_pool(lab, name)));
+    let ((), (), ()) = tokio::try_join!(begin, rest, pools)?;
 
     let start =
         all(others.iter().map(|(name, number)| start_node(lab, name, *number <= controllers, &identity)));
     let register = all(nodes.iter().map(|(name, number)| register(&hawser, name, *number)));
     let ((), ()) = tokio::try_join!(start, register)?;
     hawser.until_all_vote(usize::from(controllers), DEADLINE).await?;
+    // `cp` leaves the configuration in the page cache, which a power cut empties.
+    all(nodes.iter().map(|(name, _)| run(lab, name, &["sync"]))).await?;
     Ok(Formed { client_configuration: identity.client_configuration })
 }
 
-/// Puts configuration and certificates into a node and makes its thin pool.
-async fn prepare_node(lab: &Lab, name: String, staged: PathBuf) -> Result<(), LabError> {
-    run(lab, &name, &["cp", "-r", "-T", &staged.to_string_lossy(), "/"]).await?;
+/// Makes a node's thin pool, as an administrator would.
+async fn make_pool(lab: &Lab, name: &str) -> Result<(), LabError> {
     let group = THIN_POOL.split('/').next().unwrap_or(THIN_POOL);
-    run(lab, &name, &["vgcreate", "-q", group, "/dev/ubdb"]).await?;
+    run(lab, name, &["vgcreate", "-q", group, "/dev/ubdb"]).await?;
     let pool = ["lvcreate", "-q", "-T", "-l", "95%FREE", THIN_POOL, "--zero", "y", "--errorwhenfull", "y"];
-    run(lab, &name, &pool).await
+    run(lab, name, &pool).await
 }
 
 async fn start_node(lab: &Lab, name: &str, controls: bool, identity: &Identity) -> Result<(), LabError> {
