@@ -3,7 +3,14 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{
+    fs, io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use hawser_controller::consensus::{
     engine::{Engine, Meta},
@@ -57,9 +64,22 @@ async fn filled() -> TempDir {
     directory
 }
 
+/// sled lets go of its lock some time after a database was dropped, and tells nobody.
+fn open_below(directory: &Path) -> sled::Db {
+    for _ in 0..1_000 {
+        match sled::open(directory) {
+            Err(sled::Error::Io(error)) if error.to_string().starts_with("could not acquire lock") => {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("{} stays locked", directory.display());
+}
+
 /// The refusal of a store after something was done to it below Hawser.
 fn refusal_after(directory: &Path, damage: impl FnOnce(&sled::Db)) -> String {
-    let database = sled::open(directory.join("log")).unwrap();
+    let database = open_below(&directory.join("log"));
     damage(&database);
     database.flush().unwrap();
     drop(database);
@@ -227,14 +247,15 @@ async fn a_snapshot_that_is_ahead_of_the_log_stands_for_what_is_missing() {
     assert_eq!(log.get_log_state().await.unwrap().last_log_id, Some(log_id(1, ENTRIES - 1)));
 }
 
-/// An engine whose disk fails at its second sync.
+/// An engine whose syncs are counted, and one of them fails.
 #[derive(Debug)]
-struct FailingDisk {
+struct WatchedDisk {
     engine: SledEngine,
-    syncs: std::sync::atomic::AtomicU64,
+    syncs: AtomicU64,
+    fails_at: u64,
 }
 
-impl Engine for FailingDisk {
+impl Engine for WatchedDisk {
     fn append(&self, index: u64, value: &[u8]) -> io::Result<()> {
         self.engine.append(index, value)
     }
@@ -254,21 +275,43 @@ impl Engine for FailingDisk {
         self.engine.range(indices)
     }
     fn sync(&self) -> io::Result<()> {
-        if self.syncs.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 1 {
+        if self.syncs.fetch_add(1, Ordering::SeqCst) + 1 == self.fails_at {
             return Err(io::Error::other("the disk is gone"));
         }
         self.engine.sync()
     }
 }
 
+fn watched(directory: &TempDir, fails_at: u64) -> (LogStore, Arc<WatchedDisk>) {
+    let engine = SledEngine::open(&directory.path().join("log"), Barrier::Fdatasync).unwrap();
+    let disk = Arc::new(WatchedDisk { engine, syncs: AtomicU64::new(0), fails_at });
+    let witness = Witness::create(&directory.path().join("witness")).unwrap();
+    (LogStore::open(Arc::clone(&disk) as Arc<dyn Engine>, witness, None).unwrap(), disk)
+}
+
+#[tokio::test]
+async fn what_waits_together_is_synced_together_and_can_be_read_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut log, disk) = watched(&directory, u64::MAX);
+    let mut answers = Vec::new();
+    for index in 0..2_000 {
+        let (done, flushed) = TypeConfig::oneshot();
+        log.append([entry(index)], IOFlushed::signal(done)).await.unwrap();
+        answers.push(flushed);
+    }
+    assert_eq!(log.try_get_log_entries(..).await.unwrap().len(), 2_000);
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    let syncs = disk.syncs.load(Ordering::SeqCst);
+    assert!(syncs < 1_000, "{syncs} syncs for 2000 appends that were handed over at once");
+}
+
 #[tokio::test]
 async fn the_first_error_of_the_disk_is_the_end() {
     // Given a disk that fails once and would work again.
     let directory = tempfile::tempdir().unwrap();
-    let engine = SledEngine::open(&directory.path().join("log"), Barrier::Fdatasync).unwrap();
-    let engine = FailingDisk { engine, syncs: 0.into() };
-    let witness = Witness::create(&directory.path().join("witness")).unwrap();
-    let mut log = LogStore::open(Arc::new(engine), witness, None).unwrap();
+    let (mut log, _) = watched(&directory, 2);
     log.save_vote(&Vote::new_committed(1, 1)).await.unwrap();
 
     // When it fails, whoever waits is told.

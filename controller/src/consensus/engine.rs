@@ -19,9 +19,6 @@ pub enum Meta {
 }
 
 impl Meta {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Identity, Self::Vote, Self::Committed, Self::Purged];
-
     /// The key that it is stored under. Never changes.
     #[must_use]
     pub const fn key(self) -> &'static str {

@@ -1,7 +1,7 @@
 //! Who leads, as this member may rely on it.
 //!
-//! A member counts itself as leader only from the moment it has applied an entry of its own term until its
-//! lease ends. It must never publish openraft's own idea of leading, which outlives a lost majority.
+//! A member counts itself as leader only from the moment it has applied an entry of its own term, in a cluster
+//! that has begun, until its lease ends. It must never publish openraft's own idea of leading, which outlives a lost majority.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -19,6 +19,7 @@ use super::{
     start::Timing,
     types::{HawserRaft, TypeConfig},
 };
+use crate::view::View;
 
 /// This member's part in the current term.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,6 +79,7 @@ impl Heard {
 /// Publishes the leadership as it changes, for ever.
 pub(super) async fn publish(
     raft: HawserRaft,
+    view: View,
     heard: Arc<Heard>,
     timing: Timing,
     leadership: watch::Sender<Leadership>,
@@ -85,7 +87,7 @@ pub(super) async fn publish(
     let mut metrics = raft.metrics();
     let mut server_metrics = raft.server_metrics();
     loop {
-        let now = current(&metrics.borrow_watched().clone(), &heard, timing);
+        let now = current(&metrics.borrow_watched().clone(), &view, &heard, timing);
         let leads = matches!(now.role, Role::Leader);
         leadership.send_if_modified(|published| {
             let changed = *published != now;
@@ -106,23 +108,26 @@ pub(super) async fn publish(
 }
 
 /// The leadership according to openraft's numbers.
-fn current(metrics: &RaftMetrics<TypeConfig>, heard: &Heard, timing: Timing) -> Leadership {
+fn current(metrics: &RaftMetrics<TypeConfig>, view: &View, heard: &Heard, timing: Timing) -> Leadership {
     let term = metrics.current_term;
-    let leads = metrics.running_state.is_ok()
-        && metrics.state.is_leader()
-        && metrics.last_applied.is_some_and(|applied| applied.leader_id.term == term)
-        && has_lease(metrics, timing);
-    if leads {
+    if leads_openraft(metrics) && view.state().is_initialized() && has_lease(metrics, timing) {
         return Leadership { term, role: Role::Leader };
     }
     let leader = metrics
         .current_leader
-        .filter(|leader| *leader != metrics.id && heard.within(timing.election_max))
+        .filter(|leader| *leader != metrics.id && heard.within(timing.election_max * 2))
         .and_then(|leader| {
             let node = metrics.membership_config.membership().get_node(&leader)?;
             Some(node.member(leader))
         });
     Leadership { term, role: Role::Follower { leader } }
+}
+
+/// Whether this member leads and has applied everything that was committed before its term.
+pub(super) fn leads_openraft(metrics: &RaftMetrics<TypeConfig>) -> bool {
+    metrics.running_state.is_ok()
+        && metrics.state.is_leader()
+        && metrics.last_applied.is_some_and(|applied| applied.leader_id.term == metrics.current_term)
 }
 
 /// Whether a majority has answered this leader within the shortest time after which another may be elected.

@@ -195,3 +195,70 @@ async fn in_background<T: Send + 'static>(
 ) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use hawser_proto::v1::{self, command::Command};
+
+    use super::*;
+    use crate::consensus::types::{Entry, log_id};
+
+    fn machine() -> (tempfile::TempDir, Machine) {
+        let directory = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::open(directory.path(), "c", 1).unwrap();
+        (directory, Machine::new(View::new(100), snapshots))
+    }
+
+    async fn apply(machine: &mut Machine, index: u64, command: Option<Command>) -> io::Result<()> {
+        let command = v1::Command { at_unix_ms: 1, request: None, command };
+        let payload = EntryPayload::Normal(Proposal(command));
+        let entry = Entry { log_id: log_id(1, index), payload };
+        machine.apply(futures::stream::iter([Ok((entry, None))])).await
+    }
+
+    fn begin() -> Option<Command> {
+        Some(Command::InitializeCluster(v1::InitializeCluster {
+            cluster_id: "c".into(),
+            name: "test".into(),
+            lineage: 1,
+            first_member: Some(v1::Member {
+                raft_id: 1,
+                name: "n1".into(),
+                address: "10.0.0.1:6470".into(),
+                store_incarnation: 5,
+            }),
+        }))
+    }
+
+    #[tokio::test]
+    async fn an_unknown_command_stops_the_member_before_anything_changes() {
+        let (_directory, mut machine) = machine();
+        apply(&mut machine, 2, begin()).await.unwrap();
+        let before = machine.view.published();
+
+        let refusal = apply(&mut machine, 3, None).await.unwrap_err().to_string();
+
+        assert!(refusal.contains("entry 3") && refusal.contains("upgrade this controller"), "{refusal}");
+        assert_eq!(machine.view.revision(), before.revision);
+        assert_eq!(machine.last_applied, Some(log_id(1, 2)));
+    }
+
+    #[tokio::test]
+    async fn a_member_whose_state_differs_from_a_committed_checksum_stops() {
+        let (_directory, mut machine) = machine();
+        apply(&mut machine, 2, begin()).await.unwrap();
+        let interval = hawser_state::CHECKSUM_INTERVAL;
+        apply(&mut machine, interval + 1, Some(Command::Tick(v1::Tick { elapsed_ms: 1 }))).await.unwrap();
+        let checkpoint = machine.state.checkpoint().unwrap().clone();
+        let checksum = |sha256: Vec<u8>| {
+            Some(Command::Checksum(v1::Checksum { at_revision: checkpoint.revision(), sha256 }))
+        };
+
+        apply(&mut machine, interval + 2, checksum(checkpoint.checksum().to_vec())).await.unwrap();
+        let refusal = apply(&mut machine, interval + 3, checksum(vec![7; 32])).await.unwrap_err();
+
+        assert!(refusal.to_string().contains("differs from the cluster's"), "{refusal}");
+    }
+}

@@ -1,4 +1,4 @@
-//! What the leader does about the members: begin the cluster, admit learners, make them voters.
+//! What the leader does about the members: admit learners, make them voters; and how the first one begins.
 //!
 //! One task does this, one step after another, so that two changes never overlap. Each step follows from
 //! what is committed, so a new leader goes on where the last one ended. It must never make the number of
@@ -7,11 +7,12 @@
 use std::collections::BTreeSet;
 
 use hawser_proto::v1;
-use openraft::{ChangeMembers, Instant as _};
+use openraft::{ChangeMembers, Instant as _, async_runtime::watch::WatchReceiver};
 use tokio::time::sleep;
 
 use super::{
     handle::{Consensus, own_command},
+    leadership::leads_openraft,
     types::Membership,
 };
 
@@ -23,8 +24,6 @@ const CAUGHT_UP: u64 = 500;
 /// The next change.
 #[derive(Clone, Debug, PartialEq)]
 enum Step {
-    /// Commit the first command of the cluster.
-    BeginCluster,
     /// End the joint configuration that a leader left behind.
     FinishJoint,
     /// Send the log to a controller that has joined.
@@ -35,16 +34,12 @@ enum Step {
 
 /// The smallest next step; `None` if nothing is to be done.
 fn next_step<'a>(
-    is_initialized: bool,
     announced: impl Iterator<Item = &'a v1::Member>,
     members: &Membership,
     caught_up: &BTreeSet<u64>,
 ) -> Option<Step> {
     if members.get_joint_config().len() > 1 {
         return Some(Step::FinishJoint);
-    }
-    if !is_initialized {
-        return Some(Step::BeginCluster);
     }
     let mut joined = announced.filter(|member| member.store_incarnation != 0);
     if let Some(new) = joined.find(|member| members.get_node(&member.raft_id).is_none()) {
@@ -63,18 +58,18 @@ pub(super) async fn lead_changes(consensus: Consensus) {
     let mut leadership = consensus.leadership();
     loop {
         let leading = leadership.borrow_and_update().leading_term();
-        let Some(term) = leading else {
+        if leading.is_none() {
             if leadership.changed().await.is_err() {
                 return;
             }
             continue;
-        };
+        }
         let step = wanted_step(&consensus);
         let failed = match step {
             Some(step) => {
                 let description = format!("{step:?}");
                 tracing::info!(step = %description, "changing the members");
-                match take(&consensus, term, step).await {
+                match take(&consensus, step).await {
                     Ok(()) => continue,
                     Err(reason) => {
                         tracing::warn!(step = %description, %reason, "the members could not be changed yet");
@@ -115,13 +110,12 @@ fn wanted_step(consensus: &Consensus) -> Option<Step> {
     if metrics.membership_config.log_id() != metrics.committed_membership_config.log_id() {
         return None;
     }
-    next_step(state.is_initialized(), state.members(), metrics.membership_config.membership(), &caught_up)
+    next_step(state.members(), metrics.membership_config.membership(), &caught_up)
 }
 
-async fn take(consensus: &Consensus, term: u64, step: Step) -> Result<(), String> {
+async fn take(consensus: &Consensus, step: Step) -> Result<(), String> {
     let inner = &consensus.inner;
     match step {
-        Step::BeginCluster => begin_cluster(consensus, term).await,
         Step::FinishJoint => inner
             .raft
             .change_membership(ChangeMembers::AddVoterIds(BTreeSet::new()), true)
@@ -143,7 +137,23 @@ async fn take(consensus: &Consensus, term: u64, step: Step) -> Result<(), String
     }
 }
 
-async fn begin_cluster(consensus: &Consensus, term: u64) -> Result<(), String> {
+/// Commits the first command of the cluster that this member began, unless that was done before.
+pub(super) async fn begin_cluster(consensus: Consensus) {
+    let mut metrics = consensus.inner.raft.metrics();
+    while !consensus.view().state().is_initialized() {
+        let now = metrics.borrow_and_update().clone();
+        if leads_openraft(&now)
+            && let Err(reason) = commit_the_first(&consensus, now.current_term).await
+        {
+            tracing::warn!(%reason, "the cluster could not begin yet");
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn commit_the_first(consensus: &Consensus, term: u64) -> Result<(), String> {
     let identity = &consensus.inner.myself.identity;
     let command = v1::command::Command::InitializeCluster(v1::InitializeCluster {
         cluster_id: identity.cluster_id.clone(),
@@ -185,38 +195,27 @@ mod tests {
     fn each_situation_has_its_next_step() {
         let one = || vec![BTreeSet::from([1])];
         let three = || vec![BTreeSet::from([1, 4, 6])];
-        let cases: Vec<(&str, bool, Vec<v1::Member>, Membership, Vec<u64>, Option<Step>)> = vec![
-            ("new cluster", false, vec![], members(one(), &[1]), vec![], Some(Step::BeginCluster)),
-            ("alone", true, vec![member(1, 7)], members(one(), &[1]), vec![], None),
-            (
-                "announced, not joined",
-                true,
-                vec![member(1, 7), member(4, 0)],
-                members(one(), &[1]),
-                vec![],
-                None,
-            ),
+        let cases: Vec<(&str, Vec<v1::Member>, Membership, Vec<u64>, Option<Step>)> = vec![
+            ("alone", vec![member(1, 7)], members(one(), &[1]), vec![], None),
+            ("announced, not joined", vec![member(1, 7), member(4, 0)], members(one(), &[1]), vec![], None),
             (
                 "joined",
-                true,
                 vec![member(1, 7), member(4, 7)],
                 members(one(), &[1]),
                 vec![],
                 Some(Step::AddLearner(member(4, 7))),
             ),
-            ("one learner makes two", true, vec![], members(one(), &[1, 4]), vec![4], None),
+            ("one learner makes two", vec![], members(one(), &[1, 4]), vec![4], None),
             (
                 "two learners make three",
-                true,
                 vec![],
                 members(one(), &[1, 4, 6]),
                 vec![4, 6],
                 Some(Step::Promote([4, 6].into())),
             ),
-            ("one of them is behind", true, vec![], members(one(), &[1, 4, 6]), vec![4], None),
+            ("one of them is behind", vec![], members(one(), &[1, 4, 6]), vec![4], None),
             (
                 "of three learners the oldest two",
-                true,
                 vec![],
                 members(one(), &[1, 4, 6, 9]),
                 vec![4, 6, 9],
@@ -224,7 +223,6 @@ mod tests {
             ),
             (
                 "three become five",
-                true,
                 vec![],
                 members(three(), &[1, 4, 6, 8, 9]),
                 vec![4, 6, 8, 9],
@@ -232,7 +230,6 @@ mod tests {
             ),
             (
                 "an even number becomes odd",
-                true,
                 vec![],
                 members(vec![[1, 4].into()], &[1, 4, 6]),
                 vec![4, 6],
@@ -240,7 +237,6 @@ mod tests {
             ),
             (
                 "never more than five",
-                true,
                 vec![],
                 members(vec![[1, 2, 3, 4, 5].into()], &[1, 2, 3, 4, 5, 6, 7]),
                 vec![6, 7],
@@ -248,16 +244,15 @@ mod tests {
             ),
             (
                 "a left-over joint configuration comes first",
-                false,
                 vec![member(9, 7)],
                 members(vec![[1].into(), [1, 4, 6].into()], &[1, 4, 6]),
                 vec![4, 6],
                 Some(Step::FinishJoint),
             ),
         ];
-        for (what, is_initialized, announced, members, caught_up, expected) in cases {
+        for (what, announced, members, caught_up, expected) in cases {
             let caught_up = caught_up.into_iter().collect();
-            assert_eq!(next_step(is_initialized, announced.iter(), &members, &caught_up), expected, "{what}");
+            assert_eq!(next_step(announced.iter(), &members, &caught_up), expected, "{what}");
         }
     }
 }

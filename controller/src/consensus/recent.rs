@@ -22,8 +22,6 @@ struct Held {
 pub(super) struct Recent {
     entries: VecDeque<Held>,
     bytes: usize,
-    /// Appends up to this number are written.
-    written: u64,
 }
 
 impl Recent {
@@ -49,7 +47,6 @@ impl Recent {
 
     /// Notes that the engine holds all appends up to this number, and lets go of what is too much.
     pub(super) fn written(&mut self, number: u64) {
-        self.written = number;
         while self.bytes > BYTES_KEPT {
             match self.entries.front() {
                 Some(oldest) if oldest.number <= number => self.drop_oldest(),

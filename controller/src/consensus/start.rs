@@ -141,9 +141,11 @@ impl Consensus {
             }),
         };
         let inner = &consensus.inner;
-        inner.spawn(leadership::publish(raft, heard, timing, publisher));
+        inner.spawn(leadership::publish(raft, inner.view.clone(), heard, timing, publisher));
         inner.spawn(membership::lead_changes(consensus.clone()));
-        if !inner.myself.identity.began_the_cluster {
+        if inner.myself.identity.began_the_cluster {
+            inner.spawn(membership::begin_cluster(consensus.clone()));
+        } else {
             inner.spawn(join::ask_until_member(consensus.clone()));
         }
         Ok(consensus)

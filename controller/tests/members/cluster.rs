@@ -235,12 +235,6 @@ pub(crate) fn first_member(retention: Retention) -> Member {
     first.order_init();
     first.start().unwrap();
     first.wait_to_lead();
-    first.wait("the first command", async {
-        let mut revisions = first.consensus().view().revisions();
-        while !first.consensus().view().state().is_initialized() {
-            revisions.changed().await.unwrap();
-        }
-    });
     first
 }
 
