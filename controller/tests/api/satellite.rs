@@ -36,13 +36,21 @@ impl Satellite {
     /// Opens a session through a member and keeps it until it is dropped.
     pub(crate) async fn start(cluster: &Cluster, member: usize, node: &str) -> Self {
         let channel = cluster.channel(member, Role::Satellite, node);
-        let (up, inbound) = soon("the session", open(channel, hello(node))).await.unwrap();
+        let (up, inbound) = soon("the session", open(channel.clone(), hello(node))).await.unwrap();
         let script = Arc::new(Mutex::new(Script::default()));
-        let (changed, changes) = mpsc::channel(1);
+        let (changed, mut changes) = mpsc::channel(1);
         let (name, shared) = (node.to_owned(), script.clone());
         let task = tokio::spawn(async move {
-            let actor = Actor { node: name, script: shared, up, sequence: 0, document: None };
-            actor.run(inbound, changes).await;
+            let mut opened = Ok((up, inbound));
+            loop {
+                if let Ok((up, inbound)) = opened {
+                    let actor =
+                        Actor { node: name.clone(), script: shared.clone(), up, sequence: 0, document: None };
+                    actor.run(inbound, &mut changes).await;
+                }
+                // On a busy machine a leader may lose its office: a real satellite dials again, too.
+                opened = open(channel.clone(), hello(&name)).await;
+            }
         });
         Self { node: node.into(), script, changed, task }
     }
@@ -87,8 +95,10 @@ pub(crate) async fn open(channel: tonic::transport::Channel, hello: v1::Hello) -
     let mut client = SessionServiceClient::new(channel);
     let mut inbound = client.open(ReceiverStream::new(queue)).await?.into_inner();
     let first = inbound.message().await?.and_then(|message| message.message);
-    assert!(matches!(first, Some(Down::Welcome(_))), "{first:?}");
-    Ok((up, inbound))
+    match first {
+        Some(Down::Welcome(_)) => Ok((up, inbound)),
+        other => Err(Status::aborted(format!("{other:?} instead of a welcome"))),
+    }
 }
 
 struct Actor {
@@ -100,7 +110,7 @@ struct Actor {
 }
 
 impl Actor {
-    async fn run(mut self, mut inbound: Streaming<v1::ControllerMessage>, mut changes: mpsc::Receiver<()>) {
+    async fn run(mut self, mut inbound: Streaming<v1::ControllerMessage>, changes: &mut mpsc::Receiver<()>) {
         self.report().await;
         loop {
             let message = tokio::select! {

@@ -10,7 +10,7 @@ use hawser_proto::{
         probe_pool,
     },
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -25,6 +25,8 @@ use crate::{
 /// The most that may be promised of a pool, in percent of its capacity.
 const LARGEST_OVERCOMMIT: u32 = 100_000;
 
+/// How long a node without a session is waited for.
+const SESSION_WAIT: Duration = Duration::from_secs(3);
 /// A registered pool that its node has not reported by then is answered all the same.
 const REPORT_WAIT: Duration = Duration::from_secs(3);
 
@@ -139,9 +141,27 @@ impl Pools {
         provider: create_pool_request::Provider,
     ) -> Result<v1::PoolObserved, ApiError> {
         let reign = self.0.reign()?;
-        let found = reign.sessions.probe_pool(node, for_probe(provider)).await.map_err(|error| {
-            ApiError::rejected(v1::RejectionReason::Precondition, format!("pool {name}: {error}"))
-        })?;
+        let deadline = Instant::now() + SESSION_WAIT;
+        let found = loop {
+            let mut observations = reign.observed.changes();
+            observations.mark_unchanged();
+            let refused = match reign.sessions.probe_pool(node, for_probe(provider.clone())).await {
+                Ok(found) => break found,
+                Err(refused) => refused,
+            };
+            // A satellite that has just been started, or lost its leader, is back within a moment.
+            tokio::select! {
+                _ = observations.changed() => {}
+                () = sleep_until(deadline) => {}
+                () = reign.ended.cancelled() => {
+                    return Err(ApiError::Unavailable("the leader changed; try again with the same key".into()));
+                }
+            }
+            if Instant::now() >= deadline {
+                let message = format!("pool {name}: {refused}");
+                return Err(ApiError::rejected(v1::RejectionReason::Precondition, message));
+            }
+        };
         if found.problem.is_empty() {
             return Ok(found);
         }
