@@ -48,7 +48,7 @@ fn next_step<'a>(
     let voters = members.voter_ids().count();
     let ready: BTreeSet<u64> = members.learner_ids().filter(|id| caught_up.contains(id)).collect();
     let most = (voters + ready.len()).min(VOTERS_LIMIT);
-    let odd = if most % 2 == 0 { most.saturating_sub(1) } else { most };
+    let odd = if most.is_multiple_of(2) { most.saturating_sub(1) } else { most };
     let wanted = odd.saturating_sub(voters);
     (wanted > 0).then(|| Step::Promote(ready.into_iter().take(wanted).collect()))
 }
@@ -195,7 +195,8 @@ mod tests {
     fn each_situation_has_its_next_step() {
         let one = || vec![BTreeSet::from([1])];
         let three = || vec![BTreeSet::from([1, 4, 6])];
-        let cases: Vec<(&str, Vec<v1::Member>, Membership, Vec<u64>, Option<Step>)> = vec![
+        type Case = (&'static str, Vec<v1::Member>, Membership, Vec<u64>, Option<Step>);
+        let cases: Vec<Case> = vec![
             ("alone", vec![member(1, 7)], members(one(), &[1]), vec![], None),
             ("announced, not joined", vec![member(1, 7), member(4, 0)], members(one(), &[1]), vec![], None),
             (

@@ -4,7 +4,9 @@
 //! leadership, read the [`View`](crate::view::View). It must never decide anything about the desired state:
 //! that is what `hawser-state` does with each committed command.
 
+mod asking;
 pub mod codec;
+mod ending;
 pub mod engine;
 mod error;
 mod handle;
@@ -31,8 +33,9 @@ mod verify;
 pub mod witness;
 mod writer;
 
+pub use asking::Committed;
 pub use error::{ProposeError, ReadError, StartError};
-pub use handle::{Committed, Consensus};
+pub use handle::Consensus;
 pub use leadership::{Leadership, Role};
 pub use server::RaftDoor;
 pub use start::{Options, Retention, Timing};

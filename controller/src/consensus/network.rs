@@ -95,7 +95,7 @@ impl Peer {
         Call: FnOnce(RaftServiceClient<Channel>) -> Answered,
         Answered: Future<Output = Result<Response<Answer>, Status>>,
     {
-        let client = self.client.clone().map_err(|reason| Unreachable::from_string(reason))?;
+        let client = self.client.clone().map_err(Unreachable::from_string)?;
         match tokio::time::timeout(deadline, call(client)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.failure(action, deadline, &status)),

@@ -129,7 +129,8 @@ mod tests {
         let nodes: BTreeMap<_, _> = [1, 2].map(|id| (id, Node::from(member(id)))).into();
         let members = Membership::new(vec![[1, 2].into()], nodes).unwrap();
         let good = myself(2).to(1, &member(1).into());
-        let cases: [(&str, v1::Parties, &str, Option<(Code, &str)>); 9] = [
+        type Case = (&'static str, v1::Parties, &'static str, Option<(Code, &'static str)>);
+        let cases: [Case; 9] = [
             ("as it should be", good.clone(), "n2", None),
             ("of nobody known", v1::Parties { from: 9, from_incarnation: 9, ..good.clone() }, "n9", None),
             (

@@ -114,13 +114,12 @@ impl Engine for SledEngine {
     }
 
     fn purge(&self, index: u64, limit: usize) -> io::Result<bool> {
-        let mut removed = 0;
-        for index in self.stored_indices(..=part_key(index, u16::MAX).to_vec()) {
+        let indices = self.stored_indices(..=part_key(index, u16::MAX).to_vec());
+        for (removed, index) in indices.enumerate() {
             if removed == limit {
                 return Ok(false);
             }
             self.remove_entry(index?)?;
-            removed += 1;
         }
         Ok(true)
     }
