@@ -144,6 +144,7 @@ async fn a_list_is_all_of_its_pages() {
 
     let table = cluster.hawser(&["node", "list"]).await;
     let json = cluster.hawser(&["node", "list", "-o", "json"]).await;
+    let one = cluster.hawser(&["node", "show", "n1", "-o", "json"]).await;
 
     insta::assert_snapshot!(table.stdout, @r"
     NAME  STATE   ADDRESSES  DRBD  SATELLITE  SEEN  WHY
@@ -151,6 +152,8 @@ async fn a_list_is_all_of_its_pages() {
     n2    online  -          -     -          -     -
     n3    online  -          -     -          -     -
     ");
+    assert!(one.stdout.starts_with("{\n  \"desired\": {\n    \"name\": \"n1\",\n"), "{}", one.stdout);
+    assert!(one.stdout.ends_with("  \"revision\": 40\n}\n"), "{}", one.stdout);
     assert_eq!(json.stdout.matches("\"online\": true").count(), 3, "{}", json.stdout);
     assert!(json.stdout.ends_with("  \"revision\": 40\n}\n"), "{}", json.stdout);
 }

@@ -13,9 +13,9 @@ pub enum ClientError {
     /// The cluster refused it. Final: trying again gives the same answer.
     #[error("cannot {what}: {0}", what = .0.what)]
     Rejected(Rejection),
-    /// No controller answered in time.
+    /// No controller could serve it in time.
     #[error(
-        "cannot {what}: no controller answered within {} s; tried {}{}",
+        "cannot {what}: no controller could serve it within {} s; tried {}{}",
         .within.as_secs_f64(), list(.tried), if *.perhaps_done { "; the request may have been carried out all the same" } else { "" }
     )]
     Unreachable {

@@ -34,8 +34,13 @@ impl Verdict {
             if let Some(reason) = find(source, tls_refusal) {
                 return Self::Untrusted(reason);
             }
+            // The deadline, as the channel of this side sees it.
+            let outcome = match status.code() {
+                Code::Cancelled => NO_ANSWER.to_owned(),
+                _ => innermost(source),
+            };
             let not_sent = find(source, |cause| cause.downcast_ref::<ConnectError>().map(|_| ())).is_some();
-            return Self::Again { after: None, perhaps_done: !not_sent, outcome: innermost(source) };
+            return Self::Again { after: None, perhaps_done: !not_sent, outcome };
         }
         let after = status.get_details_retry_info().and_then(|info| info.retry_delay);
         // A server that gives up at our own deadline, or ends, says Cancelled or DeadlineExceeded.

@@ -233,7 +233,10 @@ async fn at_the_deadline_everything_that_was_tried_is_named() {
 
     let ClientError::Unreachable { perhaps_done: false, .. } = &error else { panic!("{error:?}") };
     let text = error.to_string();
-    assert!(text.starts_with("cannot create node n9: no controller answered within 0.4 s; tried "), "{text}");
+    assert!(
+        text.starts_with("cannot create node n9: no controller could serve it within 0.4 s; tried "),
+        "{text}"
+    );
     for address in addresses {
         assert!(text.contains(&format!("{address} (Connection refused")), "{text}");
     }
