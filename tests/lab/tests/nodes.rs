@@ -12,6 +12,9 @@ use hawser_lab::{Lab, LabOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+/// Longer than anything takes on a machine that is busy with other things.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 struct Place {
     directory: tempfile::TempDir,
 }
@@ -72,6 +75,23 @@ async fn commands_run_in_a_node_with_input_output_code_and_storage_tools() {
     let (mut output, mut errors) = (Vec::new(), Vec::new());
     let code = lab.stream("n1", request, &b"typed\n"[..], &mut output, &mut errors).await.unwrap();
     assert_eq!((code, &output[..], &errors[..]), (7, &b"typed\n1\nn1\n"[..], &b"wrong\n"[..]));
+
+    let typed = Execute {
+        arguments: ["sh", "-c", "tty; read word; echo \"$TERM $word\""].map(str::to_owned).to_vec(),
+        terminal: Some("xterm".into()),
+        ..Execute::default()
+    };
+    let (mut output, mut errors) = (Vec::new(), Vec::new());
+    let code = lab.stream("n1", typed, &b"typed\n"[..], &mut output, &mut errors).await.unwrap();
+    let shown = String::from_utf8_lossy(&output);
+    assert_eq!(code, 0, "{shown}");
+    assert!(shown.contains("/dev/pts/") && shown.contains("xterm typed"), "it has a terminal: {shown}");
+    let left = lab.exec("n1", &["sh", "-c", "sleep 100 & echo started"]).await.unwrap();
+    assert_eq!(
+        (left.code, &left.output[..]),
+        (0, &b"started\n"[..]),
+        "what it leaves running is not waited for"
+    );
 
     let killed = lab.exec("n1", &["sh", "-c", "kill -9 $$"]).await.unwrap();
     assert_eq!(killed.code, 137);
@@ -142,9 +162,7 @@ async fn a_power_cut_takes_memory_and_leaves_the_state_disk_and_the_partition() 
     let off = lab.exec("n1", &["true"]).await.unwrap_err().to_string();
     assert!(off.contains("node n1 is not running; start it"), "{off}");
     assert!(reaches(&lab, "n2", "n3").await, "the others go on");
-    let cut = Instant::now();
     lab.start("n1").await.unwrap();
-    assert!(cut.elapsed() < Duration::from_secs(60));
     let twice = lab.start("n1").await.unwrap_err().to_string();
     assert!(twice.contains("n1 is running"), "{twice}");
     assert_eq!(
@@ -164,7 +182,7 @@ async fn a_power_cut_takes_memory_and_leaves_the_state_disk_and_the_partition() 
             assert!(services[0].last_end.as_deref().unwrap().contains("signal: 9"), "{services:?}");
             break;
         }
-        assert!(began.elapsed() < Duration::from_secs(30), "a service that ended is started again");
+        assert!(began.elapsed() < PATIENCE, "a service that ended is started again");
     }
     let stopped = lab.service("n1", &AgentRequest::StopService("ticker".into())).await.unwrap();
     assert!(stopped[0].stopped && stopped[0].process.is_none(), "{stopped:?}");
@@ -216,11 +234,11 @@ async fn ports_are_forwarded_into_and_out_of_nodes_also_while_the_node_is_cut_of
         let (mut reader, mut writer) = stream.split();
         let mut received = vec![0; sent.len()];
         let both = async { tokio::join!(writer.write_all(&sent), reader.read_exact(&mut received)) };
-        let (written, read) = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
+        let (written, read) = tokio::time::timeout(PATIENCE, both).await.unwrap();
         if written.is_ok() && read.is_ok() {
             break received;
         }
-        assert!(began.elapsed() < Duration::from_secs(30), "the service has not come up");
+        assert!(began.elapsed() < PATIENCE, "the service has not come up");
     };
     assert!(received == sent, "bytes come back as they went");
 
@@ -276,7 +294,7 @@ async fn the_death_of_the_labs_process_leaves_nothing_and_a_new_lab_takes_its_pl
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), nix::sys::signal::Signal::SIGKILL).unwrap();
     let began = Instant::now();
     while !processes_of(&path).is_empty() || path.join("run").exists() {
-        assert!(began.elapsed() < Duration::from_secs(20), "left: {:?}", processes_of(&path));
+        assert!(began.elapsed() < PATIENCE, "left: {:?}", processes_of(&path));
         std::thread::yield_now();
     }
     for node in ["n1", "n2"] {
@@ -293,7 +311,7 @@ async fn the_death_of_the_labs_process_leaves_nothing_and_a_new_lab_takes_its_pl
     drop(lab);
     let began = Instant::now();
     while !processes_of(&path).is_empty() {
-        assert!(began.elapsed() < Duration::from_secs(20), "a tied lab ends with its handle");
+        assert!(began.elapsed() < PATIENCE, "a tied lab ends with its handle");
         std::thread::yield_now();
     }
 }

@@ -3,6 +3,7 @@
 mod inside;
 mod outside;
 mod show;
+mod terminal;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -72,7 +73,7 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Run a command in a node.
+    /// Run a command in a node, such as `bash`; it has a terminal when this command has one.
     Exec {
         /// The node, such as n1.
         node: String,

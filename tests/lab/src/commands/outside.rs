@@ -12,6 +12,7 @@ use hawser_lab::setup::{self, Way};
 use hawser_lab::wire::agent::{AgentRequest, Execute};
 use hawser_lab::{Lab, LabOptions};
 
+use super::terminal::Terminal;
 use super::{Change, Place, Verb, show};
 
 /// Options of `up`.
@@ -127,9 +128,20 @@ async fn up(place: &Place, up: Up) -> anyhow::Result<ExitCode> {
 }
 
 async fn exec(lab: &Lab, node: &str, arguments: Vec<String>) -> anyhow::Result<ExitCode> {
-    let command = Execute { arguments, ..Execute::default() };
-    let code =
-        lab.stream(node, command, tokio::io::stdin(), tokio::io::stdout(), tokio::io::stderr()).await?;
+    let terminal = Terminal::take();
+    let kind = terminal.is_some().then(|| std::env::var("TERM").unwrap_or_else(|_| "xterm".to_owned()));
+    let command = Execute { arguments, terminal: kind, ..Execute::default() };
+    let (input, output, errors) = (tokio::io::stdin(), tokio::io::stdout(), tokio::io::stderr());
+    let result = lab.stream(node, command, input, output, errors).await;
+    if let Some(terminal) = terminal {
+        terminal.give_back();
+    }
     // The reader of the standard input may wait for a terminal for ever; only an exit ends it.
-    std::process::exit(code);
+    match result {
+        Ok(code) => std::process::exit(code),
+        Err(error) => {
+            eprintln!("hawser-lab: {error}");
+            std::process::exit(1)
+        }
+    }
 }

@@ -4,13 +4,15 @@
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::pty::openpty;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::os::unix::process::ExitStatusExt;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::fs::File;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::process::{ChildStdin, Command};
+use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
 use super::init;
@@ -29,31 +31,33 @@ pub(super) async fn run(request: Execute, stream: TcpStream) -> std::io::Result<
     let Some((program, arguments)) = request.arguments.split_first() else {
         return Frame::Failed("no command was given".into()).write(&mut writer).await;
     };
-    let spawned = Command::new(program)
+    let mut command = match &request.terminal {
+        None => Command::new(program),
+        // It makes the command the leader of a session with the standard input as its terminal.
+        Some(_) => {
+            let mut command = Command::new("setsid");
+            command.arg("--ctty").arg(program);
+            command
+        }
+    };
+    command
         .args(arguments)
         .env_clear()
         .envs(init::environment())
         .envs(&request.environment)
-        .current_dir(request.directory.as_deref().unwrap_or("/"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn();
-    let mut child = match spawned {
-        Ok(child) => child,
+        .current_dir(request.directory.as_deref().unwrap_or("/"));
+    let (mut child, streams) = match spawn(command, request.terminal.as_deref()) {
+        Ok(started) => started,
         Err(error) => return Frame::Failed(format!("{program}: {error}")).write(&mut writer).await,
     };
     let group = Pid::from_raw(child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or(i32::MAX));
     let (frames, mut outgoing) = mpsc::channel(16);
     let mut readers = tokio::task::JoinSet::new();
-    if let Some(output) = child.stdout.take() {
-        readers.spawn_local(pump(output, Frame::Output, frames.clone()));
+    readers.spawn_local(pump(streams.output, Frame::Output, frames.clone()));
+    if let Some(errors) = streams.errors {
+        readers.spawn_local(pump(errors, Frame::ErrorOutput, frames.clone()));
     }
-    if let Some(output) = child.stderr.take() {
-        readers.spawn_local(pump(output, Frame::ErrorOutput, frames.clone()));
-    }
-    let input = child.stdin.take();
+    let input = Some(streams.input);
     let mut caller = tokio::task::spawn_local(listen(reader, input, group));
     let mut caller_is_there = true;
     let status = loop {
@@ -67,18 +71,55 @@ pub(super) async fn run(request: Execute, stream: TcpStream) -> std::io::Result<
         }
     };
     drop(frames);
-    let rest = async {
-        while let Some(frame) = outgoing.recv().await {
-            frame.write(&mut writer).await?;
-        }
-        Ok::<(), std::io::Error>(())
-    };
-    if let Ok(result) = tokio::time::timeout(LINGER, rest).await {
-        result?;
+    while let Some(frame) = late_frame(&mut outgoing).await {
+        frame.write(&mut writer).await?;
     }
     caller.abort();
     Frame::Exit(code(status)).write(&mut writer).await?;
     writer.shutdown().await
+}
+
+/// What connects a command with its caller.
+struct Streams {
+    input: Box<dyn AsyncWrite + Unpin>,
+    output: Box<dyn AsyncRead + Unpin>,
+    errors: Option<Box<dyn AsyncRead + Unpin>>,
+}
+
+fn spawn(mut command: Command, terminal: Option<&str>) -> std::io::Result<(Child, Streams)> {
+    let Some(kind) = terminal else {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut child = command.spawn()?;
+        let missing = || std::io::Error::other("the command has no pipes");
+        let streams = Streams {
+            input: Box::new(child.stdin.take().ok_or_else(missing)?),
+            output: Box::new(child.stdout.take().ok_or_else(missing)?),
+            errors: Some(Box::new(child.stderr.take().ok_or_else(missing)?)),
+        };
+        return Ok((child, streams));
+    };
+    let pair = openpty(None, None)?;
+    command
+        .env("TERM", kind)
+        .stdin(pair.slave.try_clone()?)
+        .stdout(pair.slave.try_clone()?)
+        .stderr(pair.slave);
+    let child = command.spawn()?;
+    let input = File::from_std(std::fs::File::from(pair.master.try_clone()?));
+    let output = File::from_std(std::fs::File::from(pair.master));
+    Ok((child, Streams { input: Box::new(input), output: Box::new(output), errors: None }))
+}
+
+/// The next frame of a command that has ended; none when there is nothing left, or when something that it left
+/// running holds its output open.
+async fn late_frame(outgoing: &mut mpsc::Receiver<Frame>) -> Option<Frame> {
+    if let Ok(frame) = tokio::time::timeout(LINGER, outgoing.recv()).await {
+        return frame;
+    }
+    // On a busy node the time may be over before what lay in the pipe was read: those who read it go first.
+    tokio::task::yield_now().await;
+    tokio::task::yield_now().await;
+    outgoing.try_recv().ok()
 }
 
 async fn write(frame: &Frame, writer: &mut OwnedWriteHalf, group: Pid) -> std::io::Result<()> {
@@ -99,13 +140,13 @@ async fn pump(mut output: impl AsyncRead + Unpin, kind: fn(Vec<u8>) -> Frame, fr
 }
 
 /// Follows what the caller sends; comes back when the caller is gone.
-async fn listen(mut reader: OwnedReadHalf, mut input: Option<ChildStdin>, group: Pid) {
+async fn listen(mut reader: OwnedReadHalf, mut input: Option<Box<dyn AsyncWrite + Unpin>>, group: Pid) {
     while let Ok(Some(frame)) = Frame::read(&mut reader).await {
         match frame {
             Frame::Input(bytes) => {
                 // A command that does not read its input is no reason to end it.
                 if let Some(stdin) = &mut input
-                    && stdin.write_all(&bytes).await.is_err()
+                    && (stdin.write_all(&bytes).await.is_err() || stdin.flush().await.is_err())
                 {
                     input = None;
                 }

@@ -30,6 +30,9 @@ pub struct Execute {
     /// Where it runs; `/` when not given.
     #[serde(default)]
     pub directory: Option<String>,
+    /// The kind of terminal that the command gets in place of pipes, such as `xterm`.
+    #[serde(default)]
+    pub terminal: Option<String>,
 }
 
 /// A program that runs on a node as long as the node does.
