@@ -20,7 +20,11 @@ use hawser_proto::v1::{
     pool_service_client::PoolServiceClient, resource_service_client::ResourceServiceClient,
 };
 use tempfile::TempDir;
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 use tonic::transport::{Channel, Endpoint};
 
 pub(crate) const CLUSTER: &str = "6f0b2f8e-0f4f-4a4e-9d55-0d0b63d1a001";
@@ -145,6 +149,16 @@ impl Cluster {
 
     pub(crate) fn identity(&self, role: Role, name: &str) -> Identity {
         Identity::load(&self.sign(&self.authority, role, name)).unwrap()
+    }
+
+    /// What the plain port answers to a GET.
+    pub(crate) async fn get(&self, member: usize, path: &str) -> String {
+        let mut connection = TcpStream::connect(self.members[member].config.health_listen).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        connection.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        soon("the answer", connection.read_to_string(&mut answer)).await.unwrap();
+        answer
     }
 
     pub(crate) fn endpoint(&self, member: usize) -> Endpoint {

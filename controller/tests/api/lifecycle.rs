@@ -86,6 +86,17 @@ async fn a_resource_is_created_attached_detached_and_deleted() {
     assert_eq!(view.replicas.len(), 2);
     assert!(view.replicas.iter().all(|replica| replica.observed.is_some()));
 
+    assert!(cluster.get(0, "/ready").await.starts_with("HTTP/1.1 200"));
+    let metrics = cluster.get(0, "/metrics").await;
+    for line in [
+        "hawser_raft_is_leader 1",
+        "hawser_sessions 2",
+        "hawser_resources{lifecycle=\"ready\"} 1",
+        "hawser_operations_running 0",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
+    }
+
     let attached = attach(&cluster, "data", "n1").await;
     assert_eq!(attached.device_paths, [format!("/dev/mapper/hawser-data.{}-0", desired.incarnation)]);
     assert_eq!(attached.taken_over_from, "");

@@ -59,8 +59,14 @@ async fn the_survivor_of_a_power_cut_takes_over_and_the_loser_is_told_no() {
     // The power cut: the satellite is gone, DRBD on the other side notices.
     drop(one);
     two.play(|script| script.cut_off = true).await;
-    let taken = attach(&cluster, "data", "n2").await;
+    let asked = request("n2");
+    let taken = soon("the take-over", cluster.attachments(0).create_attachment(asked.clone())).await;
+    let taken = taken.unwrap().into_inner();
     assert_eq!(taken.taken_over_from, "n1");
+    let again = cluster.attachments(0).create_attachment(asked).await.unwrap().into_inner();
+    assert_eq!(again, taken, "the same key and the same request");
+    let operation = cluster.wait(0, taken.result.unwrap().operation).await;
+    assert_eq!(operation.state(), v1::OperationState::Succeeded);
     let after = resource(&cluster).await;
     assert_eq!(after.arbitration.as_ref().unwrap().owner, "n2");
     assert_eq!(outdated(&after), ["n1"]);

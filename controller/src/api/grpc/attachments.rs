@@ -41,12 +41,15 @@ impl AttachmentService for Attachments {
     ) -> Result<Response<v1::CreateAttachmentResponse>, Status> {
         let write = self.0.write(&request, &request.get_ref().request_key)?;
         let request = checked(request.into_inner())?;
-        let (applied, taken_over_from) = match write.answered()? {
-            Some(applied) => (applied, String::new()),
+        let applied = match write.answered()? {
+            Some(applied) => applied,
             None => self.create(&write, &request).await?,
         };
         let state = self.0.consensus.view().state();
-        let device_paths = state.resource(&request.resource).map(view::device_paths).unwrap_or_default();
+        let resource = state.resource(&request.resource);
+        let device_paths = resource.map(view::device_paths).unwrap_or_default();
+        let taken_over_from =
+            resource.and_then(|resource| taken_over_from(resource, &applied)).unwrap_or_default();
         Ok(Response::new(v1::CreateAttachmentResponse {
             result: result(&applied),
             device_paths,
@@ -101,18 +104,17 @@ impl AttachmentService for Attachments {
 }
 
 impl Attachments {
-    /// Returns what was applied, and from whom the resource was taken over.
     async fn create(
         &self,
         write: &Write,
         request: &v1::CreateAttachmentRequest,
-    ) -> Result<(v1::Applied, String), ApiError> {
+    ) -> Result<v1::Applied, ApiError> {
         let reign = self.0.reign()?;
         let asked = Instant::now();
         loop {
             let decision = self.decide(&reign, request, asked).await?;
-            let (command, from) = match decision {
-                Some((from, resource_incarnation, from_generation)) => {
+            let command = match decision {
+                Some((resource_incarnation, from_generation)) => {
                     let take_over = v1::TakeOver {
                         resource: request.resource.clone(),
                         resource_incarnation,
@@ -120,7 +122,7 @@ impl Attachments {
                         from_generation,
                         mode: request.mode,
                     };
-                    (Command::TakeOver(take_over), from)
+                    Command::TakeOver(take_over)
                 }
                 None => {
                     let create = v1::CreateAttachment {
@@ -128,23 +130,23 @@ impl Attachments {
                         node: request.node.clone(),
                         mode: request.mode,
                     };
-                    (Command::CreateAttachment(create), String::new())
+                    Command::CreateAttachment(create)
                 }
             };
             match write.propose(command).await {
                 Err(ApiError::Stale(_)) if asked.elapsed() < PATIENCE => {}
-                other => return other.map(|applied| (applied, from)),
+                other => return other,
             }
         }
     }
 
-    /// `None` for a plain grant; for a take-over the holder, the resource's incarnation and the generation.
+    /// `None` for a plain grant; for a take-over the resource's incarnation and the holder's generation.
     async fn decide(
         &self,
         reign: &Arc<Reign>,
         request: &v1::CreateAttachmentRequest,
         asked: Instant,
-    ) -> Result<Option<(String, u64, u64)>, ApiError> {
+    ) -> Result<Option<(u64, u64)>, ApiError> {
         let view = self.0.consensus.view();
         let mut revisions = view.revisions();
         let mut observations = reign.observed.changes();
@@ -165,7 +167,9 @@ impl Attachments {
             ) {
                 Decision::Grant => return Ok(None),
                 Decision::TakeOver { from, generation } => {
-                    return Ok(Some((from, resource.incarnation, generation)));
+                    let to = &request.node;
+                    tracing::info!(resource = resource.name, %from, %to, "a resource is taken over");
+                    return Ok(Some((resource.incarnation, generation)));
                 }
                 Decision::Refused(reason) => return Err(refused(reason)),
                 Decision::Undecided(reason) => reason,
@@ -183,6 +187,14 @@ impl Attachments {
             }
         }
     }
+}
+
+/// A take-over marks the copy that was taken from with its own log index, so that a repeated request can be
+/// answered as the first one was.
+fn taken_over_from(resource: &v1::Resource, applied: &v1::Applied) -> Option<String> {
+    let outdated = resource.arbitration.iter().flat_map(|arbitration| &arbitration.outdated);
+    let mark = outdated.into_iter().find(|mark| mark.number == applied.revision);
+    mark.map(|mark| mark.node.clone())
 }
 
 fn refused(reason: String) -> ApiError {
