@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use hawser_proto::v1::{IdempotencyRecord, Outcome, RejectionReason, RequestKey, outcome};
+use hawser_proto::v1::{Command, IdempotencyRecord, Outcome, RejectionReason, RequestKey, command, outcome};
 
 use crate::{
     state::State,
@@ -71,6 +71,12 @@ impl State {
     }
 }
 
+/// Whether a repeated request gets the first answer. Not so the question whether to go on without a peer: an
+/// old yes may have been cleared by a sync since, so it is decided anew each time, which is harmless.
+pub(super) fn keeps_its_answer(command: &Command) -> bool {
+    !matches!(command.command, Some(command::Command::Outdate(_)))
+}
+
 /// Keeps a final outcome.
 pub(super) fn remember(state: &mut State, request: &RequestKey, outcome: &Outcome) {
     if matches!(outcome.outcome, None | Some(outcome::Outcome::Stale(_))) {
@@ -96,10 +102,10 @@ pub(super) fn expire(transaction: &mut Transaction<'_>) {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use hawser_proto::v1::{Tick, command::Command as Kind};
+    use hawser_proto::v1::{Outdate, Synced, Tick, command::Command as Kind};
 
     use super::*;
-    use crate::fixture::{Cluster, applied, create_node, rejected};
+    use crate::fixture::{Cluster, RESOURCE, applied, create_node, rejected};
 
     fn key(caller: &str, key: &str, request: u8) -> Option<RequestKey> {
         Some(RequestKey { caller: caller.into(), key: key.into(), request_sha256: vec![request; 32] })
@@ -152,6 +158,28 @@ mod tests {
         assert!(matches!(stale.outcome, Some(outcome::Outcome::Stale(_))));
         create.placed[0].node_incarnation -= 1;
         applied(cluster.commit_as(request, Kind::CreateResource(create)).outcome);
+    }
+
+    #[test]
+    fn a_question_to_the_arbiter_is_answered_anew_each_time() {
+        let mut cluster = Cluster::attached();
+        let resource_incarnation = cluster.state.resource(RESOURCE).unwrap().incarnation;
+        let outdate = Kind::Outdate(Outdate {
+            resource: RESOURCE.into(),
+            resource_incarnation,
+            node: "n2".into(),
+            owner: "n1".into(),
+            generation: 1,
+        });
+        let first = applied(cluster.commit_as(key("satellite/n1", "k", 1), outdate.clone()).outcome).number;
+        cluster.applied(Kind::Synced(Synced {
+            resource: RESOURCE.into(),
+            resource_incarnation,
+            node: "n2".into(),
+            number: first,
+        }));
+        let again = applied(cluster.commit_as(key("satellite/n1", "k", 1), outdate).outcome).number;
+        assert_eq!(again, cluster.index);
     }
 
     #[test]

@@ -73,7 +73,9 @@ fn carry_out(state: &mut State, index: u64, command: &Command) -> (Outcome, Vec<
         Err(_) => Vec::new(),
     };
     let outcome = outcome(verdict, index);
-    if let Some(request) = &command.request {
+    if let Some(request) = &command.request
+        && idempotency::keeps_its_answer(command)
+    {
         idempotency::remember(state, request, &outcome);
     }
     (outcome, changes)
