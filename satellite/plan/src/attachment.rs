@@ -170,7 +170,8 @@ pub(crate) fn close_gates(found: &ReplicaFound, volumes: &[Volume], plan: &mut P
     for volume in volumes {
         match found.gates.get(&volume.number) {
             Some(Looked::Absent) => {}
-            Some(Looked::Present(gate)) if gate.open_count == 0 => {
+            // A failed gate leads nowhere: a file system that is still mounted on it hinders nobody.
+            Some(Looked::Present(gate)) if gate.open_count == 0 || gate.table == GateTable::Error => {
                 closing.push(Step::CloseGate { name: volume.gate.name.clone() });
             }
             Some(Looked::Present(_)) => {

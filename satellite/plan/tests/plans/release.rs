@@ -46,11 +46,14 @@ fn a_loser_whose_writers_are_dead_comes_back_step_by_step() {
     scene.remembered.behind = true;
     assert_eq!(scene.actions(), ["resume-io"]);
 
-    // The frozen writes have failed, the writer is gone.
+    // The frozen writes have failed, the writer is gone; whether its file system is still mounted on the
+    // failed gate makes no difference.
     scene.kernel().suspended.fencing = false;
-    scene.gate(GateTable::Error, 0);
     scene.found.openers = Looked::Present(Vec::new());
-    assert_eq!(scene.actions(), ["close-gate", "demote", "take-down", "bring-up without disk"]);
+    for open_count in [1, 0] {
+        scene.gate(GateTable::Error, open_count);
+        assert_eq!(scene.actions(), ["close-gate", "demote", "take-down", "bring-up without disk"]);
+    }
 
     // Down and up again, meeting the new Primary.
     scene.found.gates.insert(0, Looked::Absent);
