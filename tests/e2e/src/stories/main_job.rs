@@ -57,11 +57,7 @@ pub fn main_job(cluster: &Cluster, narrator: &Narrator) -> Result<MainJob> {
     cluster.wait("a write to be accepted again", Duration::from_secs(30), || {
         let said =
             cluster.hawser(&["--timeout", "1s", "group", "create", "after-the-cut", "--replicas", "2"])?;
-        Ok(if said.ok() {
-            Progress::Reached(())
-        } else {
-            Progress::NotYet(said.error)
-        })
+        Ok(if said.ok() { Progress::Reached(()) } else { Progress::NotYet(said.error) })
     })?;
     let failover = cut.elapsed();
     narrator.say(format!("a new leader accepts writes {} after the cut", seconds(failover)));
