@@ -8,6 +8,7 @@
 #[path = "../tests/host_suite/bench.rs"]
 mod bench;
 #[path = "../tests/host_suite/cases.rs"]
+#[allow(dead_code)] // Some moves only the simulated run makes: it can cut the power.
 mod cases;
 
 use std::{

@@ -29,11 +29,12 @@ const MINOR: u32 = 1900;
 const PORT: u16 = 7900;
 const DAY0: u64 = 0x5EED_0000_0000_0A10;
 const NAME: &str = "suite.7";
-const GATE: &str = "hawser-suite.7-0";
+/// The gate of the suite's volume.
+pub(crate) const GATE: &str = "hawser-suite.7-0";
 
 /// Runs all cases in order and tells `report` how each ended. After a failure the rest is not reached.
 pub(crate) async fn run(bench: &dyn Bench, report: &mut (dyn FnMut(&str, &Outcome) + Send)) {
-    let suite = Suite { bench, peers: bench.peers(PORT) };
+    let suite = Suite::new(bench);
     let mut broken: Option<&str> = None;
     for (name, case) in CASES {
         let outcome = match broken {
@@ -71,12 +72,18 @@ const CASES: &[(&str, Case)] = cases![
     a_removed_replica_leaves_nothing,
 ];
 
-struct Suite<'a> {
+/// One side's cases, and the moves that they are made of.
+pub(crate) struct Suite<'a> {
     bench: &'a dyn Bench,
     peers: Vec<hawser_plan::step::DrbdPeer>,
 }
 
-impl Suite<'_> {
+impl<'a> Suite<'a> {
+    /// The side that `bench` stands for.
+    pub(crate) fn new(bench: &'a dyn Bench) -> Self {
+        Suite { bench, peers: bench.peers(PORT) }
+    }
+
     async fn the_node_tells_what_it_is(&self) -> Outcome {
         let facts = self.bench.host().facts().await;
         check(!facts.boot_id.is_empty() && !facts.uname.is_empty(), || format!("no identity: {facts:?}"))?;
@@ -191,7 +198,7 @@ impl Suite<'_> {
         }
         self.bench.meet().await?;
         self.twice(&Step::Connect(connection)).await?;
-        self.until("connected again", |found| up_to_date(found, self.peer())).await.map(drop)
+        self.in_sync().await
     }
 
     async fn a_cut_freezes_the_primary_until_the_arbiter_says_yes(&self) -> Outcome {
@@ -226,7 +233,7 @@ impl Suite<'_> {
 
     async fn a_healed_link_resyncs(&self) -> Outcome {
         self.bench.link(true).await;
-        self.until("in sync", |found| up_to_date(found, self.peer())).await?;
+        self.in_sync().await?;
         self.bench.meet().await?;
         if self.bench.side() == Side::B {
             self.promote_and_open().await?;
@@ -261,7 +268,7 @@ impl Suite<'_> {
         drop(writer);
         self.bench.meet().await?; // the loser is a Secondary without a disk
         self.bench.link(true).await;
-        self.until("in sync", |found| up_to_date(found, self.peer())).await?;
+        self.in_sync().await?;
         self.close_and_demote().await?;
         self.bench.meet().await?; // stepped down
         self.bench.meet().await // read by the other side
@@ -302,7 +309,7 @@ impl Suite<'_> {
         self.until("connected", |found| connection_state(found, self.peer()) == ConnectionState::Connected)
             .await?;
         self.twice(&Step::AttachDisk { configuration }).await?;
-        self.until("in sync", |found| up_to_date(found, self.peer())).await?;
+        self.in_sync().await?;
         self.bench.meet().await?; // the winner has stepped down
         self.promote_and_open().await?;
         let record = self.bench.read(GATE).await;
@@ -323,6 +330,26 @@ impl Suite<'_> {
                 && found.openers.present().is_some_and(Vec::is_empty)
         };
         self.until("nothing is left", nothing).await.map(drop)
+    }
+
+    /// Makes this side's replica, ready to start equal with the other's.
+    pub(crate) async fn create(&self) -> Outcome {
+        self.execute(&Step::EnsureBackingVolume(self.backing())).await?;
+        self.execute(&Step::CreateMetadata(self.metadata(Some(DAY0)))).await?;
+        self.start_again().await
+    }
+
+    /// What a node does for a replica that is there after a boot.
+    pub(crate) async fn start_again(&self) -> Outcome {
+        let configuration = self.configuration();
+        self.execute(&Step::EnsureBackingVolume(self.backing())).await?;
+        self.execute(&Step::WriteConfiguration(configuration.clone())).await?;
+        self.execute(&Step::BringUp { configuration, attach: true, connect: true }).await
+    }
+
+    /// Waits until both replicas are equal.
+    pub(crate) async fn in_sync(&self) -> Outcome {
+        self.until("in sync", |found| up_to_date(found, self.peer())).await.map(drop)
     }
 
     fn peer(&self) -> &str {
@@ -380,7 +407,8 @@ impl Suite<'_> {
         Step::Demote { drbd_name: NAME.to_owned(), minors: vec![MINOR] }
     }
 
-    async fn promote_and_open(&self) -> Outcome {
+    /// Becomes Primary and opens the gate.
+    pub(crate) async fn promote_and_open(&self) -> Outcome {
         self.twice(&self.promote()).await?;
         let gate = Gate { name: GATE.to_owned(), target: GateTarget::Drbd { minor: MINOR } };
         self.twice(&Step::OpenGate(gate)).await
@@ -396,7 +424,8 @@ impl Suite<'_> {
         self.twice(&self.demote()).await
     }
 
-    async fn look(&self) -> ReplicaFound {
+    /// What is there of the suite's replica.
+    pub(crate) async fn look(&self) -> ReplicaFound {
         let subject = Subject {
             resource: "suite".to_owned(),
             replica_incarnation: 7,
@@ -433,7 +462,7 @@ impl Suite<'_> {
     }
 
     /// Looks again with every change that the host reports, until what is found is as wanted.
-    async fn until(
+    pub(crate) async fn until(
         &self,
         what: &str,
         wanted: impl Fn(&ReplicaFound) -> bool,
@@ -457,6 +486,11 @@ impl Suite<'_> {
 
 fn kernel(found: &ReplicaFound) -> Option<&KernelResource> {
     found.kernel.present()
+}
+
+/// Whether the connection to a peer stands.
+pub(crate) fn connected(found: &ReplicaFound, peer: &str) -> bool {
+    connection_state(found, peer) == ConnectionState::Connected
 }
 
 fn connection_state(found: &ReplicaFound, peer: &str) -> ConnectionState {

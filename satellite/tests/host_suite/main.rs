@@ -172,3 +172,43 @@ async fn the_simulated_host_passes_the_suite() {
     let failures = failures.lock().unwrap();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_crashed_primary_comes_back_from_the_survivors_data() {
+    // Given two replicas of which alpha is Primary and has written record 1 on both.
+    let answer = watch::Sender::new(Arbiter::Yes);
+    let world = SimWorld::new(Handler([answer.subscribe(), answer.subscribe()]));
+    for (node, ip) in NODES {
+        world.add_node(node, ip.parse().unwrap(), "vg0", "thin", 1 << 30);
+    }
+    let both = Arc::new(Barrier::new(1));
+    let [alpha, bravo] = [Side::A, Side::B].map(|side| {
+        let host = world.host(NODES[usize::from(side == Side::B)].0);
+        SimBench { world: world.clone(), host, side, answer: answer.clone(), both: Arc::clone(&both) }
+    });
+    let [first, second] = [&alpha, &bravo].map(|bench| cases::Suite::new(bench));
+    first.create().await.unwrap();
+    second.create().await.unwrap();
+    first.in_sync().await.unwrap();
+    first.promote_and_open().await.unwrap();
+    assert!(alpha.write(cases::GATE, 1).await.acknowledged().await);
+
+    // When its power is cut, bravo takes over and writes record 2, and alpha boots.
+    world.cut_power(NODES[0].0);
+    second.until("lost", |found| !cases::connected(found, NODES[0].0)).await.unwrap();
+    second.promote_and_open().await.unwrap();
+    assert_eq!(bravo.read(cases::GATE).await, 1, "what was acknowledged is there");
+    assert!(bravo.write(cases::GATE, 2).await.acknowledged().await);
+    world.boot(NODES[0].0);
+    let found = first.look().await;
+    assert!(found.kernel.is_absent() && found.backing[&0].present().is_some_and(|volume| !volume.active));
+
+    // Then alpha resyncs from bravo, never the other way round.
+    first.start_again().await.unwrap();
+    first.in_sync().await.unwrap();
+    assert_eq!(bravo.read(cases::GATE).await, 2);
+    world.cut_power(NODES[1].0);
+    first.until("lost", |found| !cases::connected(found, NODES[1].0)).await.unwrap();
+    first.promote_and_open().await.unwrap();
+    assert_eq!(alpha.read(cases::GATE).await, 2);
+}
