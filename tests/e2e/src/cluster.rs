@@ -171,6 +171,11 @@ impl Cluster {
         Ok(self.runtime.block_on(self.the_lab().partition(node, peer))?)
     }
 
+    /// The host's loopback port that leads to a port of a node.
+    pub fn forward(&self, node: &str, port: u16) -> Result<u16> {
+        Ok(self.runtime.block_on(self.the_lab().forward(node, port))?)
+    }
+
     /// Restores every link.
     pub fn heal(&self) -> Result<()> {
         Ok(self.runtime.block_on(self.the_lab().heal())?)
