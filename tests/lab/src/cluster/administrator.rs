@@ -59,6 +59,24 @@ impl Administrator {
         }
     }
 
+    /// Registers something, again and again until it is there: what has to be asked may not have come up yet.
+    ///
+    /// # Errors
+    /// What `hawser` said the last time.
+    pub async fn until_created(&self, arguments: &[&str], deadline: Duration) -> Result<(), LabError> {
+        let end = Instant::now() + deadline;
+        let mut tried = false;
+        loop {
+            match self.run(arguments).await {
+                // The answer to the attempt before may have been lost, and not the attempt.
+                Err(error) if tried && error.to_string().contains(" already") => return Ok(()),
+                Err(_) if Instant::now() < end => tokio::time::sleep(PAUSE).await,
+                result => return result,
+            }
+            tried = true;
+        }
+    }
+
     /// Announces a controller and writes the order that makes its store to `order`.
     ///
     /// # Errors

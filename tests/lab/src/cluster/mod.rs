@@ -115,9 +115,9 @@ async fn start_node(lab: &Lab, name: &str, controls: bool, identity: &Identity) 
 
 async fn register(hawser: &Administrator, name: &str, number: u8) -> Result<(), LabError> {
     let address = cluster(number).to_string();
-    hawser.run(&["node", "create", name, "--address", &address]).await?;
+    hawser.until_created(&["node", "create", name, "--address", &address], DEADLINE).await?;
     // The pool is looked at through the satellite's session, which comes up in its own time.
-    hawser.until_done(&["pool", "create", name, POOL, "--lvm-thin", THIN_POOL], DEADLINE).await
+    hawser.until_created(&["pool", "create", name, POOL, "--lvm-thin", THIN_POOL], DEADLINE).await
 }
 
 fn services(controls: bool) -> Vec<Service> {
