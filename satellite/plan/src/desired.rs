@@ -6,11 +6,12 @@
 use hawser_proto::v1;
 
 use crate::{
-    observed::{Subject, SubjectVolume},
+    observed::{ReplicaFound, Subject, SubjectVolume},
     step::{
         BackingVolume, Configuration, DrbdPeer, DrbdVolume, Gate, GateTarget, Generation, Mark, Provider,
         SharedSecret,
     },
+    storage,
 };
 
 /// A field of the document that cannot be acted on.
@@ -145,6 +146,15 @@ impl Desired {
         match self {
             Desired::Replica(replica) => &replica.volumes,
             Desired::Removal(removal) => &removal.volumes,
+        }
+    }
+
+    /// Whether the plan needs to know of the backing volumes after `found`. Looking for them takes a command;
+    /// under disks that the kernel has attached it would tell nothing new.
+    pub fn needs_storage_looked_at(&self, found: &ReplicaFound) -> bool {
+        match self {
+            Desired::Replica(replica) => !storage::runs_on_its_disk(replica, found),
+            Desired::Removal(_) => true,
         }
     }
 

@@ -6,7 +6,7 @@
 use crate::{
     desired::Replica,
     drbd::all_disks,
-    observed::{BackingFound, DiskState, Looked},
+    observed::{BackingFound, DiskState, Looked, ReplicaFound},
     plan::{Next, Note, Plan},
     situation::Situation,
     step::{BackingVolume, Metadata, Provider, Step},
@@ -15,6 +15,13 @@ use crate::{
 /// Plans backing volumes and metadata.
 pub(crate) fn plan(situation: &Situation<'_>, replica: &Replica, plan: &mut Plan) -> Next {
     let created = situation.remembered.created;
+    if runs_on_its_disk(replica, situation.found) {
+        // The kernel has it in use: nothing has to be looked for, nor may a slow look hold up what runs.
+        if !created {
+            plan.note(Note::Created);
+        }
+        return Next::Above;
+    }
     for volume in &replica.volumes {
         let Some(backing) = &volume.backing else { continue };
         match situation.found.backing.get(&volume.number) {
@@ -48,9 +55,7 @@ pub(crate) fn plan(situation: &Situation<'_>, replica: &Replica, plan: &mut Plan
     if created || replica.volumes.iter().all(|volume| volume.backing.is_none()) {
         return Next::Above;
     }
-    if let Some(drbd) = &replica.drbd
-        && !runs_on_its_disk(situation, replica)
-    {
+    if let Some(drbd) = &replica.drbd {
         for volume in &replica.volumes {
             let Some(backing) = &volume.backing else { continue };
             plan.run(Step::CreateMetadata(Metadata {
@@ -69,13 +74,14 @@ pub(crate) fn plan(situation: &Situation<'_>, replica: &Replica, plan: &mut Plan
     Next::Above
 }
 
-/// Whether the kernel has the disks attached: their metadata was made, whatever became of the ledger's note.
-fn runs_on_its_disk(situation: &Situation<'_>, replica: &Replica) -> bool {
-    situation
-        .found
-        .kernel
-        .present()
-        .is_some_and(|kernel| all_disks(replica, kernel, |disk| disk > DiskState::Failed))
+/// Whether the kernel has the disks attached: their storage is there and their metadata was made, whatever
+/// became of the ledger's note.
+pub(crate) fn runs_on_its_disk(replica: &Replica, found: &ReplicaFound) -> bool {
+    replica.drbd.is_some()
+        && found
+            .kernel
+            .present()
+            .is_some_and(|kernel| all_disks(replica, kernel, |disk| disk > DiskState::Failed))
 }
 
 /// Why `found` is not the replica's own, if it is not.

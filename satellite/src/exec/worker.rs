@@ -37,6 +37,8 @@ pub(super) struct Worker {
     inquiry: Inquiry,
     backoff: Backoff,
     failure: Option<v1::StepFailure>,
+    /// Not under a resource that runs: looking for storage takes a command.
+    look_for_storage: bool,
     /// What was done last, and when that ended.
     done: Option<(Vec<Action>, Instant)>,
 }
@@ -65,7 +67,18 @@ impl Worker {
     ) -> Self {
         let inquiry = Inquiry::new(Arc::clone(&shared.arbiter), shared.desk.clone(), shared.keys.clone());
         let backoff = Backoff::new(shared.keys.seed());
-        Self { shared, key, wanted, wake, cancelled, inquiry, backoff, failure: None, done: None }
+        Self {
+            shared,
+            key,
+            wanted,
+            wake,
+            cancelled,
+            inquiry,
+            backoff,
+            failure: None,
+            look_for_storage: true,
+            done: None,
+        }
     }
 
     /// Works until cancelled.
@@ -94,10 +107,18 @@ impl Worker {
     }
 
     async fn turn(&mut self, desired: &Desired) -> Turn {
-        let Some(observation) = self.shared.observer.look(desired.subject(looks_for_openers(desired))).await
-        else {
+        let mut subject = desired.subject(looks_for_openers(desired));
+        if !self.look_for_storage {
+            subject.provider = None;
+        }
+        let Some(observation) = self.shared.observer.look(subject).await else {
             return Turn::Rest(None);
         };
+        let looked_for_storage = self.look_for_storage;
+        self.look_for_storage = desired.needs_storage_looked_at(&observation.found);
+        if self.look_for_storage && !looked_for_storage {
+            return Turn::Again;
+        }
         if self.wanted.has_changed().unwrap_or(false) {
             return Turn::Again;
         }

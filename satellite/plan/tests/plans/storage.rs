@@ -103,6 +103,19 @@ fn under_a_running_resource_no_metadata_is_made_even_if_the_ledger_was_lost() {
 }
 
 #[test]
+fn under_a_running_resource_storage_need_not_be_looked_at() {
+    let mut scene = Scene::owned();
+    scene.arbitration.confirmed = true;
+    scene.found.backing.clear();
+    assert!(!scene.desired().needs_storage_looked_at(&scene.found));
+    assert_eq!(scene.actions(), ["promote", "open-gate"], "a slow look holds up no promotion");
+
+    scene.disk(DiskState::Diskless);
+    assert!(scene.desired().needs_storage_looked_at(&scene.found));
+    assert!(Scene::removing().desired().needs_storage_looked_at(&scene.found));
+}
+
+#[test]
 fn storage_alone_needs_neither_metadata_nor_drbd() {
     let mut scene = Scene::new();
     scene.wanted.layers = vec![hawser_proto::v1::Layer::Storage.into()];
