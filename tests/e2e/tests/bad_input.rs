@@ -14,7 +14,7 @@ const REFUSED: [(&[&str], &[&str]); 24] = [
     (&["node", "create", "UPPER", "--address", "10.77.0.9"], &["name", "UPPER"]),
     (&["node", "create", "n9", "--address", "300.1.1.1"], &["300.1.1.1"]),
     (&["node", "delete", "n9"], &["n9"]),
-    (&["node", "delete", "n1"], &["n1", "pool"]),
+    (&["node", "delete", "n1"], &["n1", "kept"]),
     (&["pool", "create", "n9", "thin", "--lvm-thin", "hawser/thin"], &["n9"]),
     (&["pool", "create", "n1", "thin", "--lvm-thin", "hawser/thin"], &["thin", "already"]),
     (&["pool", "create", "n1", "other", "--lvm-thin", "hawser/nothing"], &["nothing"]),
@@ -92,7 +92,8 @@ fn without_observations(value: &serde_json::Value) -> serde_json::Value {
 /// Sends nonsense to a port of n1 from the host; the program behind it goes on.
 fn garbage(cluster: &Cluster, port: u16) -> Result<()> {
     let forwarded = cluster.forward("n1", port)?;
-    for nonsense in [&[0_u8; 4096][..], &[0xff; 4096][..], b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff"] {
+    for nonsense in [&[0_u8; 4096][..], &[0xff; 4096][..], b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff"]
+    {
         let mut stream = TcpStream::connect(("127.0.0.1", forwarded))?;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
         // The other end may hang up in the middle, which is an answer, too.

@@ -49,7 +49,7 @@ fn operation(cluster: &Cluster, arguments: &[&str]) -> Result<String> {
 }
 
 fn kill(cluster: &Cluster, node: &str, program: &str) -> Result<()> {
-    cluster.must_exec(node, &["pkill", "-9", "-f", &format!("{program} --config")])?;
+    cluster.must_exec(node, &["pkill", "-9", "-f", &format!("{program}$")])?;
     Ok(())
 }
 

@@ -123,7 +123,7 @@ pub(super) fn delete(transaction: &mut Transaction<'_>, command: &DeleteResource
     }
     if let Some(count) = state.index.resources_by_group.get(&command.name) {
         return Err(Denial::in_use(format!(
-            "{count} resources were made from resource group {}: delete them first",
+            "resource group {} is in use by resources made from it ({count}): delete them first",
             command.name
         )));
     }

@@ -18,7 +18,7 @@ pub(super) fn measure(cluster: &Cluster, figures: &mut Figures) -> Result<()> {
         let name = format!("failover-{round}");
         // The last one that is told to end is the process itself, so the cut begins when the command ends.
         let began = Instant::now();
-        cluster.must_exec(&leader, &["pkill", "-9", "-f", "hawser-controller --config"])?;
+        cluster.must_exec(&leader, &["pkill", "-9", "-f", "hawser-controller$"])?;
         cluster.must(&["--timeout", "30s", "group", "create", &name, "--replicas", "2"])?;
         times.push(began.elapsed());
         cluster.must(&["group", "delete", &name])?;

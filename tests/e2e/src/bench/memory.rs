@@ -15,7 +15,7 @@ pub(super) fn measure(cluster: &Cluster, figures: &mut Figures) -> Result<()> {
 fn largest(cluster: &Cluster, program: &str) -> Result<f64> {
     let mut largest = 0.0_f64;
     for node in ["n1", "n2", "n3"] {
-        let pid = cluster.must_exec(node, &["pgrep", "-o", "-f", &format!("{program} --config")])?;
+        let pid = cluster.must_exec(node, &["pgrep", "-o", "-f", &format!("{program}$")])?;
         let status = cluster.must_exec(node, &["cat", &format!("/proc/{}/status", pid.trim())])?;
         let kibibytes: f64 = status
             .lines()
