@@ -20,10 +20,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Shared, backoff::Backoff, inquiry::Inquiry};
-use crate::{host::HostError, ledger::ReplicaKey, metrics::StepOutcome, report, wanted::Wanted};
+use crate::{
+    host::HostError, ledger::ReplicaKey, metrics::StepOutcome, observe::Observation, report, wanted::Wanted,
+};
 
 /// Events that come within this time share a look.
 const DEBOUNCE: Duration = Duration::from_millis(15);
+/// Between two looks at a gate that should go and that somebody holds.
+const HELD: Duration = Duration::from_secs(1);
 /// Actions that worked and are due again within this time did not help.
 const NO_EFFECT: Duration = Duration::from_secs(60);
 
@@ -122,7 +126,12 @@ impl Worker {
         if self.wanted.has_changed().unwrap_or(false) {
             return Turn::Again;
         }
-        let look_at = self.inquiry.observed(desired, &observation);
+        let mut look_at = self.inquiry.observed(desired, &observation);
+        if looks_for_openers(desired) && has_gate(&observation) {
+            // No event tells that somebody has let go of it.
+            let soon = Instant::now() + HELD;
+            look_at = Some(look_at.map_or(soon, |at| at.min(soon)));
+        }
         let plan = plan(&Situation {
             node: &self.shared.node,
             desired,
@@ -263,6 +272,10 @@ fn looks_for_openers(desired: &Desired) -> bool {
         Desired::Replica(replica) => replica.attachment != Attachment::Attached,
         Desired::Removal(_) => true,
     }
+}
+
+fn has_gate(observation: &Observation) -> bool {
+    observation.found.gates.values().any(|gate| gate.present().is_some())
 }
 
 /// How long a step may take.
