@@ -44,14 +44,18 @@ async fn a_resource_is_attached_written_and_detached() {
         "{:?}",
         cluster.report("n1", "db")
     );
+    cluster.host("n1").report_no_changes();
+    // Whatever was under way is seen by now.
+    tokio::time::sleep(Duration::from_secs(5)).await;
     cluster.world.kill("n1", writer);
 
-    cluster
+    let taken = cluster
         .until("it is detached", |cluster| {
             let report = cluster.report("n1", "db");
             report.role() == v1::DrbdRole::Secondary && !report.gate_open
         })
         .await;
+    assert!(taken <= Duration::from_secs(2), "{taken:?}, though no event tells that a gate was let go");
     cluster.attach("n2").await;
     assert_eq!(cluster.world.read("n2", GATE, 1), Some(42));
 }
