@@ -93,10 +93,10 @@ impl Writer {
 
     fn stop(&mut self) {
         // The child may have ended with its node already: then there is nothing to end.
-        if self.child.try_wait().ok().flatten().is_none() {
-            if let Err(error) = self.child.kill() {
-                eprintln!("the writer's connection could not be ended: {error}");
-            }
+        if self.child.try_wait().ok().flatten().is_none()
+            && let Err(error) = self.child.kill()
+        {
+            eprintln!("the writer's connection could not be ended: {error}");
         }
         if let Err(error) = self.child.wait() {
             eprintln!("the writer's connection could not be waited for: {error}");
