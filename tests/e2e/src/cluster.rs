@@ -55,6 +55,15 @@ pub fn why_no_lab() -> Option<String> {
     Kernel::find().err().map(|error| error.to_string())
 }
 
+/// Whether a test that needs a lab can run. Where it cannot, says SKIPPED and why.
+pub fn lab_or_skipped() -> bool {
+    let missing = why_no_lab();
+    if let Some(reason) = &missing {
+        eprintln!("SKIPPED: {reason}");
+    }
+    missing.is_none()
+}
+
 impl Cluster {
     /// Boots `nodes` nodes and forms a cluster of controllers and satellites on all of them.
     pub fn up(name: &str, nodes: u8) -> Result<Self> {

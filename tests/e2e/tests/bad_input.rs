@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use hawser_e2e::cluster::{Cluster, why_no_lab};
+use hawser_e2e::cluster::{Cluster, lab_or_skipped};
 
 /// What is typed, and what the refusal has to say.
 const REFUSED: [(&[&str], &[&str]); 24] = [
@@ -38,8 +38,7 @@ const REFUSED: [(&[&str], &[&str]); 24] = [
 
 #[test]
 fn bad_input_is_refused_with_its_reason_and_changes_nothing() -> Result<()> {
-    if let Some(reason) = why_no_lab() {
-        eprintln!("SKIPPED: {reason}");
+    if !lab_or_skipped() {
         return Ok(());
     }
     let cluster = Cluster::up("bad-input", 3)?;

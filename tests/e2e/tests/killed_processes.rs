@@ -4,15 +4,14 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use hawser_e2e::cluster::{Cluster, Progress, why_no_lab};
+use hawser_e2e::cluster::{Cluster, Progress, lab_or_skipped};
 use hawser_e2e::story::{expect_nothing_left, leader};
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 
 #[test]
 fn a_killed_process_leaves_no_operation_stuck_and_nothing_behind() -> Result<()> {
-    if let Some(reason) = why_no_lab() {
-        eprintln!("SKIPPED: {reason}");
+    if !lab_or_skipped() {
         return Ok(());
     }
     let cluster = Cluster::up("kills", 3)?;

@@ -2,14 +2,13 @@
 //! loses nothing; with the barrier taken out the same test notices the loss.
 
 use anyhow::{Result, ensure};
-use hawser_e2e::cluster::why_no_lab;
+use hawser_e2e::cluster::lab_or_skipped;
 use hawser_lab::directories::LabDirectory;
 use hawser_lab::{Lab, LabOptions};
 
 #[tokio::test]
 async fn acknowledged_entries_survive_power_cuts_and_only_with_the_barrier() -> Result<()> {
-    if let Some(reason) = why_no_lab() {
-        eprintln!("SKIPPED: {reason}");
+    if !lab_or_skipped() {
         return Ok(());
     }
     let name = format!("power-cut-{}", std::process::id());
