@@ -59,8 +59,7 @@ pub(crate) fn let_go(
         Looked::Unknown(why) => {
             return plan.wait(format!("cannot tell who holds the gate: {why}"));
         }
-        Looked::Absent => {}
-        Looked::Present(openers) => {
+        Looked::Present(openers) if !openers.is_empty() => {
             if openers.iter().any(|opener| opener.state == OpenerState::Living) {
                 return plan.wait(format!(
                     "another node has taken over; frozen until {} is gone, end it to let this replica rejoin",
@@ -68,6 +67,14 @@ pub(crate) fn let_go(
                 ));
             }
         }
+        // A loop device, swap or a target of the kernel's is no process, but may live all the same.
+        Looked::Absent | Looked::Present(_) if leads_somewhere_while_held(found, volumes) => {
+            return plan.wait(format!(
+                "another node has taken over; frozen because {} holds the gate: end it to let this replica rejoin",
+                holders(found)
+            ));
+        }
+        Looked::Absent | Looked::Present(_) => {}
     }
     let failing = fail_gates(found, volumes, plan);
     if let (Some(kernel), Some(drbd_name)) = (frozen, drbd_name) {
@@ -78,6 +85,14 @@ pub(crate) fn let_go(
         return Next::Stop;
     }
     close_gates(found, volumes, plan)
+}
+
+/// Whether anything holds a gate that still leads to its device.
+fn leads_somewhere_while_held(found: &ReplicaFound, volumes: &[Volume]) -> bool {
+    volumes.iter().any(|volume| {
+        matches!(found.gates.get(&volume.number), Some(Looked::Present(gate))
+            if gate.open_count > 0 && gate.table != GateTable::Error)
+    })
 }
 
 /// Whether any gate had to be failed.

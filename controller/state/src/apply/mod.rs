@@ -53,7 +53,11 @@ pub struct Divergence {
 pub fn apply(state: &mut State, index: u64, _term: u64, command: &Command) -> Effect {
     cluster::take_checkpoint(state, index);
     let divergence = cluster::divergence(state, command);
-    let (outcome, changes) = match idempotency::recall(state, command.request.as_ref()) {
+    // What keeps no answer needs no room for one: a full table must not keep a Primary frozen.
+    let answered = idempotency::keeps_its_answer(command)
+        .then(|| idempotency::recall(state, command.request.as_ref()))
+        .flatten();
+    let (outcome, changes) = match answered {
         Some(outcome) => (outcome, Vec::new()),
         None => carry_out(state, index, command),
     };

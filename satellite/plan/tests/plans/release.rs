@@ -70,6 +70,18 @@ fn a_loser_whose_writers_are_dead_comes_back_step_by_step() {
 }
 
 #[test]
+fn a_gate_that_is_held_by_what_is_no_process_stays_frozen() {
+    // A loop device or swap lies on the gate: it is open, and no process is found.
+    let mut scene = Scene::revoked();
+    scene.gate(GateTable::Linear, 1);
+    for openers in [Looked::Absent, Looked::Present(Vec::new())] {
+        scene.found.openers = openers;
+        assert_eq!(scene.actions(), [""; 0]);
+        assert!(scene.waits().contains("somebody who is no process"), "{}", scene.waits());
+    }
+}
+
+#[test]
 fn a_frozen_loser_that_nobody_holds_is_released_at_once() {
     let mut scene = Scene::revoked();
     scene.gate(GateTable::Linear, 0);
