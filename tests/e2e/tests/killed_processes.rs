@@ -57,9 +57,8 @@ fn ended(cluster: &Cluster, id: &str) -> Result<()> {
     cluster.wait(&format!("operation {id} to end"), Duration::from_secs(60), || {
         let said = cluster.hawser(&["operation", "show", id, "-o", "json"])?;
         let shown: serde_json::Value = serde_json::from_str(&said.output).unwrap_or_default();
-        let operation = &shown["operation"];
-        ensure!(operation["state"] != "failed", "operation {id} failed: {shown}");
-        Ok(if operation["state"] == "succeeded" {
+        ensure!(shown["state"] != "failed", "operation {id} failed: {shown}");
+        Ok(if shown["state"] == "succeeded" {
             Progress::Reached(())
         } else {
             Progress::NotYet(format!("{}{}", said.output, said.error))
