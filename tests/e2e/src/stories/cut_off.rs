@@ -11,12 +11,6 @@ use crate::story::{
     MOUNT_POINT, device, expect_nothing_left, leader, mount, resource, verify_records, wait_until_whole,
 };
 
-/// What a pause of a Primary that lost its peer may last. Missed now and then: 3.6 to 4.8 s were measured, of
-/// which DRBD takes up to 2.5 s to notice.
-const GOES_ON_WITHIN: Duration = Duration::from_secs(4);
-/// A pause beyond this is a defect, not a slow machine.
-const NEVER_LATER_THAN: Duration = Duration::from_secs(8);
-
 /// A Primary that is cut from its peer alone goes on, and the peer's take-over is refused. The peer's node
 /// leads Raft, so that the Primary's question has to be relayed.
 pub fn cut_from_peer(cluster: &Cluster, narrator: &Narrator) -> Result<()> {
@@ -33,10 +27,7 @@ pub fn cut_from_peer(cluster: &Cluster, narrator: &Narrator) -> Result<()> {
     writer.wait_for_more(1, Duration::from_secs(10))?;
     let paused = cut.elapsed();
     narrator.say(format!("writes go on {} after the cut, at record {}", seconds(paused), before + 1));
-    if paused > GOES_ON_WITHIN {
-        narrator.say(format!("MISSED: that is later than the {} that it may take", seconds(GOES_ON_WITHIN)));
-    }
-    ensure!(paused <= NEVER_LATER_THAN, "writes went on only {} after the cut", seconds(paused));
+    ensure!(paused <= Duration::from_secs(4), "writes went on only {} after the cut", seconds(paused));
 
     let refused = cluster.hawser(&["attachment", "create", name, &peer])?;
     ensure!(!refused.ok(), "the peer took over while the owner goes on: {}", refused.output);
