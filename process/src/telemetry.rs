@@ -8,8 +8,9 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 
 /// Environment variable with the filter, e.g. `info,hawser_satellite=debug`.
 pub const FILTER_VARIABLE: &str = "HAWSER_LOG";
-/// What is shown without it. The consensus and storage libraries tell every step at level `info`.
-const DEFAULT_FILTER: &str = "info,openraft=warn,sled=warn";
+/// What is shown without it. The consensus and storage libraries tell every step at level `info`, and openraft
+/// warns of every heartbeat that an absent member misses: ten lines a second for hours.
+const DEFAULT_FILTER: &str = "info,openraft=error,sled=warn";
 /// Environment variable with the form of the lines: `compact` or `json`.
 pub const FORMAT_VARIABLE: &str = "HAWSER_LOG_FORMAT";
 

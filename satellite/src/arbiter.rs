@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::future::select_all;
 use hawser_plan::Question;
 use hawser_proto::v1::{ConfirmOwnerRequest, OutdateRequest, arbiter_service_client::ArbiterServiceClient};
 use tokio::time::{sleep, timeout};
@@ -14,11 +14,12 @@ use tonic::Status;
 
 use crate::controllers::Controllers;
 
-/// Between the first question to one controller and the same to the next.
-const STAGGER: Duration = Duration::from_millis(150);
-/// How long one controller may take.
+/// Between the first question to one controller and the same to the next. A Primary is frozen meanwhile, and
+/// which controller can still reach the leader is known to nobody on this side of a cut.
+const STAGGER: Duration = Duration::from_millis(100);
+/// How long one controller may take before it is asked again on a new stream.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Between two rounds in which nobody had an answer.
+/// Between two questions to one controller that had no answer.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// What a question is about.
@@ -97,18 +98,12 @@ impl ControllerArbiter {
         }
     }
 
-    async fn round(&self, case: &Case, question: &Question, request_key: &str) -> Option<Answer> {
-        let mut asking: FuturesUnordered<_> = (0..self.controllers.len())
-            .map(|controller| async move {
-                sleep(STAGGER * u32::try_from(controller).unwrap_or(u32::MAX)).await;
-                let answer = timeout(PATIENCE, self.ask_one(controller, case, question, request_key)).await;
-                (controller, answer)
-            })
-            .collect();
-        while let Some((controller, answer)) = asking.next().await {
-            let name = self.controllers.name(controller);
-            match answer {
-                Ok(Ok(answer)) => return Some(answer),
+    /// Asks one controller until it has an answer. It never waits for another one's silence.
+    async fn insist(&self, controller: usize, case: &Case, question: &Question, request_key: &str) -> Answer {
+        let name = self.controllers.name(controller);
+        loop {
+            match timeout(PATIENCE, self.ask_one(controller, case, question, request_key)).await {
+                Ok(Ok(answer)) => return answer,
                 Ok(Err(status)) => {
                     tracing::debug!(controller = name, %status, ?question, "the arbiter has not answered");
                 }
@@ -116,19 +111,24 @@ impl ControllerArbiter {
                     tracing::debug!(controller = name, ?question, "the arbiter has not answered in time");
                 }
             }
+            sleep(PAUSE).await;
         }
-        None
     }
 }
 
 #[async_trait]
 impl Arbiter for ControllerArbiter {
     async fn ask(&self, case: &Case, question: &Question, request_key: &str) -> Answer {
-        loop {
-            if let Some(answer) = self.round(case, question, request_key).await {
-                return answer;
-            }
-            sleep(PAUSE).await;
-        }
+        let first = self.controllers.last_heard();
+        let everybody = (0..self.controllers.len()).map(|place| {
+            let controller = (first + place) % self.controllers.len();
+            Box::pin(async move {
+                sleep(STAGGER * u32::try_from(place).unwrap_or(u32::MAX)).await;
+                (controller, self.insist(controller, case, question, request_key).await)
+            })
+        });
+        let ((controller, answer), ..) = select_all(everybody).await;
+        self.controllers.heard(controller);
+        answer
     }
 }

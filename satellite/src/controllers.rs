@@ -2,7 +2,10 @@
 //!
 //! A dial is always a new connection: one that a power cut left half open must never be waited for twice.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use hawser_proto::names;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
@@ -29,6 +32,8 @@ pub enum ControllersError {
 /// The controllers that are configured, in their order.
 pub struct Controllers {
     all: Vec<Controller>,
+    /// The one that answered last or has the session. A hint: it says who is asked first, never who is believed.
+    last_heard: AtomicUsize,
 }
 
 struct Controller {
@@ -48,7 +53,7 @@ impl Controllers {
             return Err(ControllersError::Empty);
         }
         let all = addresses.iter().map(|address| controller(address, tls)).collect::<Result<_, _>>()?;
-        Ok(Self { all })
+        Ok(Self { all, last_heard: AtomicUsize::new(0) })
     }
 
     /// How many there are; at least one.
@@ -60,6 +65,16 @@ impl Controllers {
     /// Address of one, as configured.
     pub fn name(&self, controller: usize) -> &str {
         &self.all[controller].name
+    }
+
+    /// The controller to ask first.
+    pub(crate) fn last_heard(&self) -> usize {
+        self.last_heard.load(Ordering::Relaxed)
+    }
+
+    /// Notes that `controller` has answered.
+    pub(crate) fn heard(&self, controller: usize) {
+        self.last_heard.store(controller, Ordering::Relaxed);
     }
 
     /// A connection that is shared by questions, made when needed.

@@ -122,6 +122,7 @@ impl Link {
         .await
         .map_err(|_| Ended::NoWelcome)??;
         tracing::info!(controller = self.controllers.name(controller), term, "session opened");
+        self.controllers.heard(controller);
         self.metrics.connected.set(1);
         self.metrics.session_opened();
         let documents = self.take_documents(outbound.clone());

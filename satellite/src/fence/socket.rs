@@ -140,6 +140,11 @@ impl FenceDoor {
             };
             let generation = replica.generation;
             let outdate = Question::Outdate { peer: peer.clone(), generation };
+            let may_still_ask = |replica: Replica| {
+                replica.generation == generation
+                    && replica.resource_incarnation == case.resource_incarnation
+                    && may_not_go_on(&self.node, &replica).is_none()
+            };
             tokio::select! {
                 answer = self.arbiter.ask(&case, &outdate, &request_key) => match answer {
                     Answer::Yes => {
@@ -148,15 +153,28 @@ impl FenceDoor {
                     }
                     Answer::No(reason) => return no(reason),
                 },
-                changed = document.changed() => {
-                    if changed.is_err() {
-                        // The satellite is ending. That is no answer: the helper asks the next one.
-                        std::future::pending::<()>().await;
-                    }
-                }
+                // A granted question changes the document too, often before its answer is here: only what
+                // takes away the right to ask may end the asking, or it would chase its own tail.
+                () = until_changed(&mut document, |document| {
+                    !find(document, &question.resource).is_some_and(|replica| may_still_ask(*replica))
+                }) => {}
             }
         }
     }
+}
+
+/// Waits until the document `fits`. When the satellite ends it never returns: that is no answer, the helper
+/// asks the next one.
+async fn until_changed(
+    document: &mut watch::Receiver<Option<Arc<Accepted>>>,
+    fits: impl Fn(&watch::Receiver<Option<Arc<Accepted>>>) -> bool,
+) {
+    while document.changed().await.is_ok() {
+        if fits(document) {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Why a Primary with this document may not even ask.

@@ -29,7 +29,7 @@ use prost::Message;
 use tempfile::TempDir;
 use tokio::{
     sync::watch,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::counting::CountingHost;
@@ -147,11 +147,29 @@ impl Raft {
     }
 }
 
-/// Raft and the nodes that can reach it.
+/// An answer takes this long from the controllers to a node, and so comes after the document that it changed.
+const ON_THE_WAY: Duration = Duration::from_millis(20);
+
+/// Raft, the nodes that can reach it and the ledgers of their satellites.
 #[derive(Clone)]
 struct Reach {
     raft: Arc<Mutex<Raft>>,
     reachable: watch::Sender<BTreeSet<String>>,
+    ledgers: Arc<Mutex<BTreeMap<String, Ledger>>>,
+}
+
+impl Reach {
+    /// Gives every node that can be reached its document.
+    async fn hand_out(&self) {
+        let reachable = self.reachable.borrow().clone();
+        let ledgers = self.ledgers.lock().unwrap().clone();
+        for (name, ledger) in ledgers.iter().filter(|(name, _)| reachable.contains(*name)) {
+            let document = self.raft.lock().unwrap().document(name);
+            if document.revision > ledger.revision() {
+                ledger.accept(document.encode_to_vec()).await.unwrap();
+            }
+        }
+    }
 }
 
 struct TestArbiter {
@@ -164,17 +182,22 @@ impl Arbiter for TestArbiter {
     async fn ask(&self, _: &Case, question: &Question, _: &str) -> Answer {
         let mut reachable = self.reach.reachable.subscribe();
         reachable.wait_for(|nodes| nodes.contains(&self.node)).await.unwrap();
-        let mut raft = self.reach.raft.lock().unwrap();
-        match question {
-            Question::Outdate { peer, generation } => raft.outdate(&self.node, peer, *generation),
-            Question::ConfirmOwner { generation } => {
-                if raft.owner == self.node && raft.generation == *generation {
-                    Answer::Yes
-                } else {
-                    Answer::No("not the owner".into())
+        let answer = {
+            let mut raft = self.reach.raft.lock().unwrap();
+            match question {
+                Question::Outdate { peer, generation } => raft.outdate(&self.node, peer, *generation),
+                Question::ConfirmOwner { generation } => {
+                    if raft.owner == self.node && raft.generation == *generation {
+                        Answer::Yes
+                    } else {
+                        Answer::No("not the owner".into())
+                    }
                 }
             }
-        }
+        };
+        self.reach.hand_out().await;
+        sleep(ON_THE_WAY).await;
+        answer
     }
 }
 
@@ -199,7 +222,7 @@ impl FencePeer for Helper {
 struct Node {
     directory: TempDir,
     host: CountingHost,
-    running: Option<(Satellite, Ledger)>,
+    running: Option<Satellite>,
 }
 
 /// Two nodes, n1 and n2.
@@ -225,7 +248,8 @@ impl Cluster {
             world.add_node(node, format!("10.77.0.{}", at + 1).parse().unwrap(), "vg0", "thin", 1 << 30);
         }
         let both = ["n1".to_owned(), "n2".to_owned()].into();
-        let reach = Reach { raft: Arc::default(), reachable: watch::Sender::new(both) };
+        let reach =
+            Reach { raft: Arc::default(), reachable: watch::Sender::new(both), ledgers: Arc::default() };
         let nodes = directories
             .into_iter()
             .map(|(node, directory)| {
@@ -295,16 +319,7 @@ impl Cluster {
 
     /// Gives every node that can be reached its document.
     pub(crate) async fn hand_out(&self) {
-        let reachable = self.reach.reachable.borrow().clone();
-        for (name, node) in &self.nodes {
-            let Some((_, ledger)) = &node.running else { continue };
-            if reachable.contains(name) {
-                let document = self.reach.raft.lock().unwrap().document(name);
-                if document.revision > ledger.revision() {
-                    ledger.accept(document.encode_to_vec()).await.unwrap();
-                }
-            }
-        }
+        self.reach.hand_out().await;
     }
 
     pub(crate) fn raft(&self) -> Raft {
@@ -349,13 +364,15 @@ impl Cluster {
         })
         .await
         .unwrap();
-        node.running = Some((satellite, ledger));
+        self.reach.ledgers.lock().unwrap().insert(name.into(), ledger);
+        node.running = Some(satellite);
         self.hand_out().await;
     }
 
     /// Ends a node's satellite in order.
     pub(crate) async fn stop(&mut self, name: &str) {
-        if let Some((satellite, _)) = self.nodes.get_mut(name).unwrap().running.take() {
+        self.reach.ledgers.lock().unwrap().remove(name);
+        if let Some(satellite) = self.nodes.get_mut(name).unwrap().running.take() {
             satellite.end().await;
         }
     }
@@ -374,7 +391,7 @@ impl Cluster {
 
     /// What a node has to report now.
     pub(crate) fn facts(&self, node: &str) -> Facts {
-        self.nodes[node].running.as_ref().map(|(satellite, _)| satellite.board().facts()).unwrap_or_default()
+        self.nodes[node].running.as_ref().map(|satellite| satellite.board().facts()).unwrap_or_default()
     }
 
     /// The report on a replica.
@@ -411,7 +428,7 @@ impl Cluster {
                 .nodes
                 .values()
                 .filter_map(|node| node.running.as_ref())
-                .map(|(satellite, _)| satellite.board().version())
+                .map(|satellite| satellite.board().version())
                 .collect();
             while !holds(self) {
                 let changed = changes.iter_mut().map(|version| Box::pin(version.changed()));

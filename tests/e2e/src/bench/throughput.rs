@@ -81,7 +81,7 @@ impl Controllers {
                     controllers.addresses[number],
                     ports[3 + number],
                     data.display(),
-                    keys.join("controllers").join(name).display(),
+                    keys.join("controllers").join(name).join("tls").display(),
                 ),
             )?;
             let log = std::fs::File::create(controllers.path(&format!("{name}.log")))?;
