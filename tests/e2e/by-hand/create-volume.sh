@@ -1,37 +1,63 @@
 #!/bin/bash
-# The commands that an administrator would type on each of the two nodes for a replicated volume without a
-# first sync, and to remove it again: create-volume.sh create|delete NAME MINOR PORT. Run on n1 and n2 at once.
+# The very commands that a satellite runs on each of the two nodes for a replicated volume without a first
+# sync, and those that remove it: create-volume.sh create|delete NAME MINOR PORT. Run on n1 and n2 at once.
 set -euo pipefail
 action=$1 name=$2 minor=$3 port=$4
-node=$(uname -n)
+device=/dev/hawser/$name
 file=/etc/drbd.d/$name.res
 export DM_DISABLE_UDEV=1 LC_ALL=C
+
+case $(uname -n) in
+n1) here=n1 address=10.77.0.1 there=n2 peer=10.77.0.2 ;;
+n2) here=n2 address=10.77.0.2 there=n1 peer=10.77.0.1 ;;
+esac
 
 # Ends when the kernel has reported the words, without polling.
 wait_for() { grep -q -m1 -E "$1" < <(exec timeout 60 drbdsetup events2 --statistics "$name" 2>/dev/null); }
 
 case $action in
 create)
-    lvcreate -y -V 1028M --thinpool hawser/thin -n "$name" >/dev/null
+    lvcreate -y --type thin -V 1028M -n "$name" --addtag by-hand --thinpool hawser/thin >/dev/null
+    drbdmeta --force "$minor" v08 "$device" internal create-md >/dev/null 2>&1
+    # Both start from the same generation, so there is nothing to sync.
+    cat >"/run/$name.day0" <<END
+version "v08";
+uuid {
+    0x123456789ABCDEF0; 0x0000000000000000; 0x0000000000000000; 0x0000000000000000;
+    flags 0x00000091;
+}
+la-size-sect 2097152;
+bm-byte-per-bit 4096;
+device-uuid 0x0000000000000000;
+la-peer-max-bio-size 0;
+al-stripes 1;
+al-stripe-size-4k 8;
+bm { }
+END
+    drbdmeta --force "$minor" v08 "$device" internal restore-md "/run/$name.day0" >/dev/null 2>&1
+    rm "/run/$name.day0"
     cat >"$file" <<END
 resource "$name" {
-    net { protocol C; ping-int 2; connect-int 2; timeout 15; ping-timeout 5; }
-    disk { size 2097152s; }
-    volume 0 { device minor $minor; disk "/dev/hawser/$name"; meta-disk internal; }
-    on n1 { address ipv4 10.77.0.1:$port; }
-    on n2 { address ipv4 10.77.0.2:$port; }
+    options { on-no-data-accessible suspend-io; }
+    net { protocol C; ping-int 2; connect-int 2; timeout 15; ping-timeout 5; cram-hmac-alg sha1; shared-secret by-hand; }
+    disk { fencing resource-and-stonith; on-io-error detach; size 2097152s; }
+    volume 0 { device minor $minor; disk "$device"; meta-disk internal; }
+    on $here { address ipv4 $address:$port; }
+    on $there { address ipv4 $peer:$port; }
 }
 END
-    drbdadm create-md --force "$name" >/dev/null 2>&1
-    drbdadm up "$name"
-    wait_for 'connection:Connected'
-    # One of the two starts the first generation, with nothing out of sync.
-    [ "$node" != n1 ] || drbdadm -- --clear-bitmap new-current-uuid "$name/0"
+    drbdadm -c "$file" sh-nop
+    drbdsetup new-resource "$name" --on-no-data-accessible=suspend-io
+    drbdsetup new-minor "$name" "$minor" 0
+    drbdsetup attach "$minor" "$device" "$device" internal --size=2097152s \
+        --fencing=resource-and-stonith --on-io-error=detach
+    drbdsetup connect "$name" "ipv4:$address:$port" "ipv4:$peer:$port" --protocol=C --ping-int=2 \
+        --connect-int=2 --timeout=15 --ping-timeout=5 --cram-hmac-alg=sha1 --shared-secret=by-hand
     wait_for 'peer-disk:UpToDate'
     ;;
 delete)
-    drbdadm down "$name"
-    lvremove -y "hawser/$name" >/dev/null
+    drbdsetup down "$name"
     rm "$file"
+    lvremove -y --select 'lv_tags=by-hand' hawser >/dev/null
     ;;
 esac
