@@ -6,4 +6,5 @@ mod cluster;
 mod counting;
 mod lifecycle;
 mod outages;
+mod questions;
 mod session;
