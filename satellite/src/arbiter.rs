@@ -34,8 +34,8 @@ pub struct Case {
 /// A committed answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// It is committed.
-    Yes,
+    /// It is committed, as the log entry of this number; 0 where the answer needed no entry.
+    Yes(u64),
     /// It was refused, for this reason.
     No(String),
 }
@@ -79,7 +79,7 @@ impl ControllerArbiter {
                     request_key: request_key.to_owned(),
                 };
                 let answer = client.outdate(request).await?.into_inner();
-                Ok(if answer.granted { Answer::Yes } else { Answer::No(answer.reason) })
+                Ok(if answer.granted { Answer::Yes(answer.number) } else { Answer::No(answer.reason) })
             }
             Question::ConfirmOwner { generation } => {
                 let request = ConfirmOwnerRequest {
@@ -90,7 +90,7 @@ impl ControllerArbiter {
                 };
                 let answer = client.confirm_owner(request).await?.into_inner();
                 Ok(if answer.confirmed {
-                    Answer::Yes
+                    Answer::Yes(0)
                 } else {
                     Answer::No("this node does not own the resource any more".to_owned())
                 })

@@ -4,7 +4,7 @@
 //! promoted at the same time: every peer is connected, or Raft has it as outdated.
 
 use crate::{
-    desired::{Attachment, Replica, Volume},
+    desired::{Attachment, Peer, Replica, Volume},
     drbd::all_disks,
     observed::{DiskState, GateTable, KernelResource, Looked, OpenerState, ReplicaFound, Role},
     plan::{Next, Plan, Question},
@@ -86,7 +86,8 @@ fn may_promote(
                 return plan.wait(format!("{} is Primary still", peer.node));
             }
             Some(_) => {}
-            None if arbitration.granted.contains(&peer.node) => alone = true,
+            None if arbitration.lets_go_on_without(peer) => alone = true,
+            None if arbitration.granted.contains_key(&peer.node) => return plan.wait(not_told_yet(peer)),
             None => {
                 if let Some(reason) = arbitration.refused.get(&peer.node) {
                     return plan.wait(format!("may not go on without {}: {reason}", peer.node));
@@ -134,15 +135,24 @@ fn unfreeze(
         if let Some(reason) = arbitration.refused.get(&peer.node) {
             return plan.wait(format!("I/O is frozen; may not go on without {}: {reason}", peer.node));
         }
-        if !arbitration.granted.contains(&peer.node) {
-            plan.ask(Question::Outdate { peer: peer.node.clone(), generation: replica.generation });
-            return plan.wait("I/O is frozen until the controllers answer".to_owned());
+        if arbitration.lets_go_on_without(peer) {
+            continue;
         }
+        if arbitration.granted.contains_key(&peer.node) {
+            return plan.wait(format!("I/O is frozen; {}", not_told_yet(peer)));
+        }
+        plan.ask(Question::Outdate { peer: peer.node.clone(), generation: replica.generation });
+        return plan.wait("I/O is frozen until the controllers answer".to_owned());
     }
     for volume in &replica.volumes {
         plan.run(Step::ResumeIo { drbd_name: drbd.drbd_name.clone(), minor: volume.minor });
     }
     Next::Stop
+}
+
+/// The answer alone may be older than a sync that cleared what it granted.
+fn not_told_yet(peer: &Peer) -> String {
+    format!("waits for the document that has {} as outdated", peer.node)
 }
 
 fn open_gates(situation: &Situation<'_>, replica: &Replica, plan: &mut Plan) {

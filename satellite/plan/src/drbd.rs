@@ -104,7 +104,7 @@ pub(crate) fn say_who_is_behind(situation: &Situation<'_>, replica: &Replica, pl
         }
     };
     if situation.remembered.created && left_up_to_date(situation, replica, kernel) {
-        if replica.outdated_number == 0 && !arbitration.granted.contains(situation.node) {
+        if replica.outdated_number == 0 && !arbitration.granted.contains_key(situation.node) {
             outdate(situation.node);
         }
         return;
@@ -115,7 +115,7 @@ pub(crate) fn say_who_is_behind(situation: &Situation<'_>, replica: &Replica, pl
     for peer in replica.peers.iter().filter(|peer| peer.diskful && peer.outdated_number == 0) {
         let fell_behind = connected(kernel, &peer.node)
             .is_some_and(|found| found.volumes.values().any(|volume| unusable(volume.disk)));
-        if fell_behind && !arbitration.granted.contains(&peer.node) {
+        if fell_behind && !arbitration.granted.contains_key(&peer.node) {
             outdate(&peer.node);
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    desired::{Desired, Replica},
+    desired::{Desired, Peer, Replica},
     observed::{ConnectionState, KernelPeer, KernelResource, ReplicaFound},
 };
 
@@ -23,9 +23,10 @@ pub struct Remembered {
 pub struct Arbitration {
     /// A controller has said in this run that owner and generation of the document stand.
     pub confirmed: bool,
-    /// Peers that were outdated on this node's word, at the document's generation, since they were last
-    /// connected.
-    pub granted: BTreeSet<String>,
+    /// Nodes that were outdated on this node's word, at the document's generation, with the number of the
+    /// `Outdate`. A peer's is not worth anything before the document has it as well
+    /// ([`Arbitration::lets_go_on_without`]).
+    pub granted: BTreeMap<String, u64>,
     /// Nodes of which a committed answer refused to say that they are behind, with the reason. Forgotten
     /// with the next change of what is desired.
     pub refused: BTreeMap<String, String>,
@@ -34,6 +35,16 @@ pub struct Arbitration {
     pub helper_asks: bool,
     /// Peers that have had the time to connect and are not connected.
     pub overdue: BTreeSet<String>,
+}
+
+impl Arbitration {
+    /// Whether this node may go on without `peer`: it was outdated on this node's word, and the document still
+    /// has it as outdated by that entry or a later one. A sync may have cleared what was granted.
+    pub fn lets_go_on_without(&self, peer: &Peer) -> bool {
+        self.granted
+            .get(&peer.node)
+            .is_some_and(|number| peer.outdated_number != 0 && peer.outdated_number >= *number)
+    }
 }
 
 /// Everything one plan is made from.

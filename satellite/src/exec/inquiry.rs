@@ -1,7 +1,8 @@
 //! One worker's questions to the arbiter, and what came back.
 //!
 //! It must never keep an answer longer than it is worth: a grant ends when the peer is met again or the
-//! generation changes, a refusal with the next document.
+//! generation changes, a refusal with the next document. An answer may come late, after its peer was met and has
+//! synced: a grant that is not newer than the last meeting is void from the start.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -25,6 +26,9 @@ use crate::{
 const OVERDUE: Duration = Duration::from_secs(6);
 /// A committed no is not questioned again before this time, unless the document changes.
 const STANDS: Duration = Duration::from_secs(10);
+/// Between two looks whether the document has come that has a grant's `Outdate`. It wakes its worker; only one
+/// in which that entry is cleared already may look to the worker as if nothing had changed.
+const UNHEARD: Duration = Duration::from_secs(1);
 
 /// The questions of one worker.
 pub(super) struct Inquiry {
@@ -35,6 +39,9 @@ pub(super) struct Inquiry {
     /// Owner and generation that the answers are about.
     about: (String, u64),
     refused_at: BTreeMap<Question, Instant>,
+    /// The latest revision under which a peer was seen connected. Nobody has taken an `Outdate` of a later number
+    /// back: the leader does so only after a report under its number that shows both nodes connected.
+    met: BTreeMap<String, u64>,
     unconnected: BTreeMap<String, Instant>,
     asking: BTreeMap<Question, AbortHandle>,
     answered: mpsc::UnboundedSender<(Question, Answer)>,
@@ -51,6 +58,7 @@ impl Inquiry {
             known: Arbitration::default(),
             about: (String::new(), 0),
             refused_at: BTreeMap::new(),
+            met: BTreeMap::new(),
             unconnected: BTreeMap::new(),
             asking: BTreeMap::new(),
             answered,
@@ -84,24 +92,39 @@ impl Inquiry {
         let Desired::Replica(replica) = desired else { return None };
         let drbd_name = desired.drbd_name()?;
         let now = Instant::now();
-        self.known.granted.extend(self.desk.take_grants(drbd_name, replica.generation));
+        for (peer, number) in self.desk.take_grants(drbd_name, replica.generation) {
+            self.granted(peer, number);
+        }
         let left_to_helper = self.desk.left_to_helper_until(drbd_name);
         self.known.helper_asks = left_to_helper.is_some();
         match &observation.found.kernel {
-            Looked::Present(kernel) => self.meet_peers(replica, kernel, now),
+            Looked::Present(kernel) => self.meet_peers(replica, kernel, observation.revision, now),
             Looked::Absent | Looked::Unknown(_) => self.unconnected.clear(),
         }
+        self.known.granted.retain(|node, number| {
+            let peer = replica.peers.iter().find(|peer| peer.node == *node);
+            let cleared =
+                observation.revision >= *number && peer.is_some_and(|peer| peer.outdated_number < *number);
+            !cleared && self.met.get(node).is_none_or(|revision| revision < number)
+        });
+        let unheard = self.known.granted.values().any(|number| *number > observation.revision);
         let overdue = self.unconnected.values().map(|since| *since + OVERDUE).filter(|at| *at > now);
         let stale = self.refused_at.values().map(|at| *at + STANDS);
-        overdue.chain(stale).chain(left_to_helper).min()
+        overdue.chain(stale).chain(left_to_helper).chain(unheard.then(|| now + UNHEARD)).min()
     }
 
-    fn meet_peers(&mut self, replica: &Replica, kernel: &KernelResource, now: Instant) {
+    fn granted(&mut self, node: String, number: u64) {
+        let noted = self.known.granted.entry(node).or_default();
+        *noted = number.max(*noted);
+    }
+
+    fn meet_peers(&mut self, replica: &Replica, kernel: &KernelResource, revision: u64, now: Instant) {
         for peer in &replica.peers {
             let found = kernel.peers.get(&peer.node);
             if found.is_some_and(|found| found.connection == ConnectionState::Connected) {
                 self.unconnected.remove(&peer.node);
                 self.known.granted.remove(&peer.node);
+                self.met.insert(peer.node.clone(), revision);
             } else {
                 self.unconnected.entry(peer.node.clone()).or_insert(now);
             }
@@ -166,10 +189,8 @@ impl Inquiry {
         }
         tracing::info!(?question, ?answer, "the arbiter has answered");
         match (&question, answer) {
-            (Question::Outdate { peer, .. }, Answer::Yes) => {
-                self.known.granted.insert(peer.clone());
-            }
-            (Question::ConfirmOwner { .. }, Answer::Yes) => self.known.confirmed = true,
+            (Question::Outdate { peer, .. }, Answer::Yes(number)) => self.granted(peer.clone(), number),
+            (Question::ConfirmOwner { .. }, Answer::Yes(_)) => self.known.confirmed = true,
             (Question::Outdate { peer, .. }, Answer::No(reason)) => {
                 self.known.refused.insert(peer.clone(), reason);
                 self.refused_at.insert(question, Instant::now());
@@ -188,3 +209,7 @@ impl Drop for Inquiry {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "inquiry_tests.rs"]
+mod tests;

@@ -222,9 +222,12 @@ impl Worker {
             message,
         };
         let permit = self.shared.limits.admit(step).await.map_err(|why| failure("", why))?;
-        let _promoting = match (step, desired.drbd_name()) {
-            (Step::Promote { .. }, Some(drbd_name)) => {
-                Some(self.shared.desk.promoting(drbd_name, self.inquiry.known().granted.clone()))
+        let _promoting = match (step, desired) {
+            (Step::Promote { drbd_name, .. }, Desired::Replica(replica)) => {
+                let left_behind =
+                    replica.peers.iter().filter(|peer| self.inquiry.known().lets_go_on_without(peer));
+                let left_behind = left_behind.map(|peer| peer.node.clone()).collect();
+                Some(self.shared.desk.promoting(drbd_name, left_behind))
             }
             _ => None,
         };

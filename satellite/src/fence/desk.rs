@@ -26,7 +26,8 @@ struct Entry {
     promoting: Option<BTreeSet<String>>,
     waiting: u32,
     answered: Option<Instant>,
-    granted: BTreeMap<u64, BTreeSet<String>>,
+    /// By generation and peer: number of the `Outdate`.
+    granted: BTreeMap<u64, BTreeMap<String, u64>>,
 }
 
 /// Held while a resource is being promoted.
@@ -76,15 +77,16 @@ impl Desk {
         entry.answered.map(|answered| answered + SETTLING).filter(|until| *until > now)
     }
 
-    /// Notes that `peer` was outdated on this node's word at `generation`.
-    pub(crate) fn grant(&self, drbd_name: &str, generation: u64, peer: &str) {
+    /// Notes that `peer` was outdated on this node's word at `generation`, by the log entry `number`.
+    pub(crate) fn grant(&self, drbd_name: &str, generation: u64, peer: &str, number: u64) {
         self.entry(drbd_name, |entry| {
-            entry.granted.entry(generation).or_default().insert(peer.to_owned());
+            let noted = entry.granted.entry(generation).or_default().entry(peer.to_owned()).or_default();
+            *noted = number.max(*noted);
         });
     }
 
-    /// Takes what was granted at `generation`; what was granted at others is void.
-    pub(crate) fn take_grants(&self, drbd_name: &str, generation: u64) -> BTreeSet<String> {
+    /// Takes what was granted at `generation`, with the numbers; what was granted at others is void.
+    pub(crate) fn take_grants(&self, drbd_name: &str, generation: u64) -> BTreeMap<String, u64> {
         self.lock()
             .get_mut(drbd_name)
             .map(|entry| std::mem::take(&mut entry.granted).remove(&generation).unwrap_or_default())
@@ -145,12 +147,14 @@ mod tests {
     #[test]
     fn grants_are_taken_once_and_only_at_their_generation() {
         let desk = desk();
-        desk.grant("r.1", 3, "n2");
+        desk.grant("r.1", 3, "n2", 40);
         assert!(desk.take_grants("r.1", 4).is_empty());
         assert!(desk.take_grants("r.1", 3).is_empty(), "void with the other generation");
 
-        desk.grant("r.1", 4, "n2");
-        assert_eq!(desk.take_grants("r.1", 4), BTreeSet::from(["n2".to_owned()]));
+        for number in [41, 43, 42] {
+            desk.grant("r.1", 4, "n2", number);
+        }
+        assert_eq!(desk.take_grants("r.1", 4), BTreeMap::from([("n2".to_owned(), 43)]));
         assert!(desk.take_grants("r.1", 4).is_empty());
     }
 

@@ -147,8 +147,9 @@ impl FenceDoor {
             };
             tokio::select! {
                 answer = self.arbiter.ask(&case, &outdate, &request_key) => match answer {
-                    Answer::Yes => {
-                        self.desk.grant(&question.resource, generation, &peer);
+                    // Asked in this very freeze: the kernel need not wait for the document to say so too.
+                    Answer::Yes(number) => {
+                        self.desk.grant(&question.resource, generation, &peer, number);
                         return FenceAnswer { outdated: true, reason: "committed".to_owned() };
                     }
                     Answer::No(reason) => return no(reason),

@@ -63,7 +63,7 @@ impl Raft {
         }
         self.revision += 1;
         self.outdated.insert(peer.into(), self.revision);
-        Answer::Yes
+        Answer::Yes(self.revision)
     }
 
     fn document(&self, node: &str) -> v1::DesiredDocument {
@@ -188,7 +188,7 @@ impl Arbiter for TestArbiter {
                 Question::Outdate { peer, generation } => raft.outdate(&self.node, peer, *generation),
                 Question::ConfirmOwner { generation } => {
                     if raft.owner == self.node && raft.generation == *generation {
-                        Answer::Yes
+                        Answer::Yes(0)
                     } else {
                         Answer::No("not the owner".into())
                     }

@@ -95,7 +95,7 @@ async fn a_frozen_primary_is_answered_by_whoever_can_and_waits_for_nobody_elses_
         let began = Instant::now();
         let answer = ask(&arbiter).await;
 
-        assert_eq!(matches!(answer, Answer::Yes), granted, "{manners:?}: {answer:?}");
+        assert_eq!(matches!(answer, Answer::Yes(9)), granted, "{manners:?}: {answer:?}");
         assert!(began.elapsed() < Duration::from_secs(1), "{manners:?}: after {:?}", began.elapsed());
     }
 }

@@ -84,9 +84,18 @@ fn without_its_peer_a_node_is_promoted_only_after_the_peer_was_outdated_for_that
 
     let mut granted = scene.clone();
     granted.arbitration.confirmed = false;
-    granted.arbitration.granted.insert("n2".into());
-    assert_eq!(granted.actions(), ["promote", "open-gate"]);
-    assert_eq!(granted.plan().questions, []);
+    granted.arbitration.granted.insert("n2".into(), 41);
+    for (number, expected) in
+        [(0, &[][..]), (40, &[]), (41, &["promote", "open-gate"]), (42, &["promote", "open-gate"])]
+    {
+        granted.peer_outdated_in_document(number);
+        assert_eq!(granted.actions(), expected, "outdated by {number} in the document");
+        assert_eq!(granted.plan().questions, []);
+        assert_eq!(
+            expected.is_empty(),
+            granted.waits().contains("waits for the document that has n2 as outdated")
+        );
+    }
 }
 
 #[test]
@@ -118,7 +127,8 @@ fn the_gate_of_a_primary_is_kept_open() {
 fn a_frozen_primary_whose_helper_waits_is_left_to_it() {
     let mut scene = Scene::frozen();
     scene.arbitration.helper_asks = true;
-    scene.arbitration.granted.insert("n2".into());
+    scene.arbitration.granted.insert("n2".into(), 40);
+    scene.peer_outdated_in_document(40);
 
     assert_eq!((scene.actions().len(), scene.plan().questions.len()), (0, 0));
     assert_eq!(scene.waits(), "I/O is frozen until the controllers answer");
@@ -134,8 +144,17 @@ fn a_frozen_primary_whose_helper_is_gone_asks_and_goes_on_after_a_yes() {
     assert_eq!((refused.actions().len(), refused.plan().questions.len()), (0, 0));
     assert!(refused.waits().contains("may not go on without n2: n2 owns it"));
 
-    scene.arbitration.granted.insert("n2".into());
-    assert_eq!(scene.actions(), ["resume-io"]);
+    // A late yes may be about an earlier freeze, and cleared by a sync since: the document has to have it too.
+    scene.arbitration.granted.insert("n2".into(), 41);
+    for (number, expected) in [(0, &[][..]), (40, &[]), (41, &["resume-io"]), (42, &["resume-io"])] {
+        scene.peer_outdated_in_document(number);
+        assert_eq!(scene.actions(), expected, "outdated by {number} in the document");
+        assert_eq!(scene.plan().questions, []);
+        assert_eq!(
+            expected.is_empty(),
+            scene.waits().contains("waits for the document that has n2 as outdated")
+        );
+    }
 
     // An outdated peer in the document is no yes: the document may be older than a sync.
     let mut in_document = Scene::frozen();
@@ -147,7 +166,8 @@ fn a_frozen_primary_whose_helper_is_gone_asks_and_goes_on_after_a_yes() {
 fn a_frozen_primary_that_is_behind_itself_never_goes_on_alone() {
     for behind in [true, false] {
         let mut scene = Scene::frozen();
-        scene.arbitration.granted.insert("n2".into());
+        scene.arbitration.granted.insert("n2".into(), 40);
+        scene.peer_outdated_in_document(40);
         scene.remembered.behind = behind;
         if !behind {
             scene.wanted.outdated_number = 40;
@@ -160,7 +180,8 @@ fn a_frozen_primary_that_is_behind_itself_never_goes_on_alone() {
 #[test]
 fn other_reasons_for_frozen_io_are_not_lifted() {
     let mut scene = Scene::attached();
-    scene.arbitration.granted.insert("n2".into());
+    scene.arbitration.granted.insert("n2".into(), 40);
+    scene.peer_outdated_in_document(40);
     let suspended = &mut scene.kernel().suspended;
     (suspended.user, suspended.no_data, suspended.quorum) = (true, true, true);
 

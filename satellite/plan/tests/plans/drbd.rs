@@ -183,7 +183,7 @@ fn the_owner_has_a_peer_outdated_whose_disk_failed_behind_a_link_that_holds() {
         told.peer_outdated_in_document(40);
         assert_ne!(told.plan().questions, asked);
         let mut granted = scene.clone();
-        granted.arbitration.granted.insert("n2".into());
+        granted.arbitration.granted.insert("n2".into(), 40);
         assert_ne!(granted.plan().questions, asked);
         let mut behind_itself = scene.clone();
         behind_itself.disk(DiskState::Diskless);

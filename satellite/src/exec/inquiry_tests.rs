@@ -1,0 +1,114 @@
+//! How long an answer is worth something.
+#![allow(clippy::unwrap_used)]
+
+use async_trait::async_trait;
+use hawser_plan::{
+    desired::{Attachment, Peer},
+    observed::{KernelPeer, ReplicaFound, Role, Suspended},
+    step::{Configuration, Generation, SharedSecret},
+};
+use tokio::sync::watch;
+
+use super::*;
+
+const NAME: &str = "db.5";
+
+/// Nobody answers.
+struct Silence;
+
+#[async_trait]
+impl Arbiter for Silence {
+    async fn ask(&self, _: &Case, _: &Question, _: &str) -> Answer {
+        std::future::pending().await
+    }
+}
+
+fn inquiry() -> (Inquiry, Desk) {
+    let desk = Desk::new(watch::Sender::new(0));
+    (Inquiry::new(Arc::new(Silence), desk.clone(), Keys::new(7)), desk)
+}
+
+/// n1 owns "db" at generation 3; the document has the given marks of n1 and n2.
+fn wanted(own: u64, peer: u64) -> Desired {
+    let configuration = Configuration {
+        drbd_name: NAME.into(),
+        node: "n1".into(),
+        generation: Generation::V8_4,
+        shared_secret: SharedSecret(String::new()),
+        resource_options: BTreeMap::new(),
+        net_options: BTreeMap::new(),
+        disk_options: BTreeMap::new(),
+        ask_arbiter: true,
+        volumes: Vec::new(),
+        peers: Vec::new(),
+    };
+    Desired::Replica(Box::new(Replica {
+        resource: "db".into(),
+        resource_incarnation: 5,
+        incarnation: 7,
+        drbd: Some(configuration),
+        maximum_peers: 1,
+        day0: None,
+        owner: "n1".into(),
+        generation: 3,
+        attachment: Attachment::Attached,
+        outdated_number: own,
+        volumes: Vec::new(),
+        peers: vec![Peer { node: "n2".into(), diskful: true, outdated_number: peer }],
+    }))
+}
+
+/// A look under `revision` that found n2 connected or not.
+fn seen(revision: u64, connection: ConnectionState) -> Observation {
+    let peer = KernelPeer {
+        connection,
+        connection_word: format!("{connection:?}"),
+        role: Role::Secondary,
+        volumes: BTreeMap::new(),
+    };
+    let kernel = KernelResource {
+        role: Role::Primary,
+        suspended: Suspended::default(),
+        volumes: BTreeMap::new(),
+        peers: [("n2".to_owned(), peer)].into(),
+    };
+    let found = ReplicaFound {
+        backing: BTreeMap::new(),
+        configuration: Looked::Absent,
+        kernel: Looked::Present(kernel),
+        gates: BTreeMap::new(),
+        openers: Looked::Absent,
+    };
+    Observation { revision, found }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_comes_after_its_peer_was_met_under_its_number_is_void() {
+    // Met under revision 44, the peer cannot have been said to be in sync after entry 45; under 45 it can.
+    for (met_under, stands) in [(44, true), (45, false), (46, false)] {
+        let (mut inquiry, desk) = inquiry();
+        let desired = wanted(0, 45);
+        inquiry.document_changed(&desired, true);
+
+        inquiry.observed(&desired, &seen(met_under, ConnectionState::Connected));
+        desk.grant(NAME, 3, "n2", 45);
+        inquiry.observed(&desired, &seen(46, ConnectionState::Connecting));
+
+        assert_eq!(inquiry.known().granted.contains_key("n2"), stands, "met under {met_under}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_the_document_has_no_more_is_asked_for_again() {
+    let (mut inquiry, desk) = inquiry();
+    let desired = wanted(0, 0);
+    inquiry.document_changed(&desired, true);
+    desk.grant(NAME, 3, "n2", 45);
+
+    let look_again = inquiry.observed(&desired, &seen(44, ConnectionState::Connecting));
+    assert!(inquiry.known().granted.contains_key("n2"), "the document is older than the answer");
+    assert_eq!(look_again, Some(Instant::now() + UNHEARD), "and its successor may look the same");
+
+    inquiry.observed(&desired, &seen(46, ConnectionState::Connecting));
+    assert_eq!(inquiry.known().granted, BTreeMap::new(), "cleared meanwhile");
+}
