@@ -102,9 +102,7 @@ impl Inquiry {
             Looked::Absent | Looked::Unknown(_) => self.unconnected.clear(),
         }
         self.known.granted.retain(|node, number| {
-            let peer = replica.peers.iter().find(|peer| peer.node == *node);
-            let cleared =
-                observation.revision >= *number && peer.is_some_and(|peer| peer.outdated_number < *number);
+            let cleared = observation.revision >= *number && outdated_number(replica, node) < *number;
             !cleared && self.met.get(node).is_none_or(|revision| revision < number)
         });
         let unheard = self.known.granted.values().any(|number| *number > observation.revision);
@@ -200,6 +198,12 @@ impl Inquiry {
             }
         }
     }
+}
+
+/// Number of the `Outdate` that stands in the document for `node`, a peer or this very one; 0 if none does.
+fn outdated_number(replica: &Replica, node: &str) -> u64 {
+    let peer = replica.peers.iter().find(|peer| peer.node == node);
+    peer.map_or(replica.outdated_number, |peer| peer.outdated_number)
 }
 
 impl Drop for Inquiry {

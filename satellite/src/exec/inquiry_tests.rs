@@ -112,3 +112,17 @@ async fn a_grant_that_the_document_has_no_more_is_asked_for_again() {
     inquiry.observed(&desired, &seen(46, ConnectionState::Connecting));
     assert_eq!(inquiry.known().granted, BTreeMap::new(), "cleared meanwhile");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_said_of_itself_is_said_again_after_a_sync() {
+    let (mut inquiry, desk) = inquiry();
+    inquiry.document_changed(&wanted(0, 0), true);
+    desk.grant(NAME, 3, "n1", 45);
+
+    for (revision, own, stands) in [(44, 0, true), (45, 45, true), (60, 45, true), (61, 0, false)] {
+        let desired = wanted(own, 0);
+        inquiry.document_changed(&desired, true);
+        inquiry.observed(&desired, &seen(revision, ConnectionState::Connected));
+        assert_eq!(inquiry.known().granted.contains_key("n1"), stands, "{own} under {revision}");
+    }
+}
