@@ -78,17 +78,18 @@ fn read_map(path: &Path) -> Option<Map> {
         number: DeviceNumber::parse(&text("dev")?)?,
         suspended: text("dm/suspended")? == "1",
         sectors: text("size")?.parse().ok()?,
-        below: names_in(&path.join("slaves")),
-        above: names_in(&path.join("holders")),
+        // Read as empty, they would say that the map leads nowhere and that nothing lies on it.
+        below: names_in(&path.join("slaves"))?,
+        above: names_in(&path.join("holders"))?,
     })
 }
 
-fn names_in(directory: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-    let mut names: Vec<String> =
-        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+fn names_in(directory: &Path) -> Option<Vec<String>> {
+    let entries = fs::read_dir(directory).ok()?;
+    let mut names =
+        entries.map(|entry| entry.ok()?.file_name().into_string().ok()).collect::<Option<Vec<_>>>()?;
     names.sort();
-    names
+    Some(names)
 }
 
 /// Sectors of a block device, by its name in sysfs; 0 while it has no size.
