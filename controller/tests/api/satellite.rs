@@ -221,6 +221,7 @@ impl Actor {
             peers: peers.collect(),
             suspended: script.suspended.clone(),
             gate_open: attached,
+            gates: if attached { v1::Presence::Present } else { v1::Presence::Absent }.into(),
             ..Default::default()
         }
     }

@@ -49,6 +49,7 @@ pub fn observed(
             .map(|opener| v1::Opener { pid: opener.pid, name: opener.name.clone() })
             .collect(),
         waits_for: waits_for.unwrap_or_default().to_owned(),
+        gates: together(desired.volumes().iter().map(|volume| part(found.gates.get(&volume.number)))).into(),
     }
 }
 
@@ -58,24 +59,13 @@ pub fn unknown(resource: &str, incarnation: u64, waits_for: &str) -> v1::Replica
         resource: resource.to_owned(),
         replica_incarnation: incarnation,
         presence: v1::Presence::Unknown.into(),
+        gates: v1::Presence::Unknown.into(),
         waits_for: waits_for.to_owned(),
         ..v1::ReplicaObserved::default()
     }
 }
 
-/// Present wins over unknown, unknown over absent: what was not looked at may be there.
 fn presence(desired: &Desired, found: &ReplicaFound) -> v1::Presence {
-    let mut presence = v1::Presence::Absent;
-    let mut add = |absent: bool, present: bool| {
-        if present {
-            presence = v1::Presence::Present;
-        } else if !absent && presence == v1::Presence::Absent {
-            presence = v1::Presence::Unknown;
-        }
-    };
-    fn part<T>(looked: Option<&Looked<T>>) -> (bool, bool) {
-        looked.map_or((false, false), |looked| (looked.is_absent(), looked.present().is_some()))
-    }
     let mut parts = Vec::new();
     if desired.drbd_name().is_some() {
         parts.push(part(Some(&found.kernel)));
@@ -87,10 +77,21 @@ fn presence(desired: &Desired, found: &ReplicaFound) -> v1::Presence {
             parts.push(part(found.backing.get(&volume.number)));
         }
     }
-    for (absent, present) in parts {
-        add(absent, present);
+    together(parts)
+}
+
+/// What was not looked at may be there.
+fn part<T>(looked: Option<&Looked<T>>) -> v1::Presence {
+    match looked {
+        Some(Looked::Present(_)) => v1::Presence::Present,
+        Some(Looked::Absent) => v1::Presence::Absent,
+        Some(Looked::Unknown(_)) | None => v1::Presence::Unknown,
     }
-    presence
+}
+
+/// Present wins over unknown, unknown over absent, as in the order of their numbers.
+fn together(parts: impl IntoIterator<Item = v1::Presence>) -> v1::Presence {
+    parts.into_iter().fold(v1::Presence::Absent, |one, other| if other > one { other } else { one })
 }
 
 fn volume_observed(
@@ -164,4 +165,25 @@ fn suspended(suspended: Suspended) -> String {
     ];
     let named: Vec<_> = reasons.iter().filter(|(holds, _)| *holds).map(|(_, name)| *name).collect();
     named.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_looked_at_may_be_there() {
+        use v1::Presence::{Absent, Present, Unknown};
+        let unknown = || Looked::Unknown("it hangs".to_owned());
+        for (gates, expected) in [
+            (vec![], Absent),
+            (vec![Some(Looked::Absent)], Absent),
+            (vec![None], Unknown),
+            (vec![Some(Looked::Absent), Some(unknown())], Unknown),
+            (vec![Some(unknown()), Some(Looked::Present(()))], Present),
+            (vec![Some(Looked::Present(())), None, Some(Looked::Absent)], Present),
+        ] {
+            assert_eq!(together(gates.iter().map(|gate| part(gate.as_ref()))), expected, "{gates:?}");
+        }
+    }
 }

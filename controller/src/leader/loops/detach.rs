@@ -1,6 +1,7 @@
-//! An attachment is gone once its node was seen Secondary without a gate, under a document that takes it away.
+//! An attachment is gone once its node was seen Secondary and certainly without a gate, under a document that takes
+//! it away.
 //!
-//! A node whose role nobody can tell has let go of nothing.
+//! A node whose role or gate nobody can tell has let go of nothing.
 
 use hawser_proto::v1::{self, command::Command};
 use hawser_state::State;
@@ -32,7 +33,7 @@ fn let_go_under(state: &State, observed: &Observed, attachment: &v1::Attachment)
     let replica = resource.replicas.iter().find(|replica| replica.node == attachment.node)?;
     let report = seen_under(observed, &resource.name, replica, attachment.revision)?;
     let cannot_write = !is_replicated(resource) || report.role() == v1::DrbdRole::Secondary;
-    (cannot_write && !report.gate_open).then_some(report.revision)
+    (cannot_write && report.gates() == v1::Presence::Absent).then_some(report.revision)
 }
 
 #[cfg(test)]
@@ -48,6 +49,7 @@ mod tests {
         report.revision = 51;
         report.role = v1::DrbdRole::Secondary.into();
         report.gate_open = false;
+        report.gates = v1::Presence::Absent.into();
         world
     }
 
@@ -65,8 +67,16 @@ mod tests {
         assert_eq!(decide(&world.state(), &world.observed()), expected, "revoked");
 
         type Change = fn(&mut World);
-        let table: [(&str, Change); 6] = [
-            ("the gate is open", |world| world.report("n1").gate_open = true),
+        let table: [(&str, Change); 9] = [
+            ("a gate is there", |world| world.report("n1").gates = v1::Presence::Present.into()),
+            ("a gate may be there", |world| world.report("n1").gates = v1::Presence::Unknown.into()),
+            ("nothing was said of gates", |world| {
+                world.report("n1").gates = v1::Presence::Unspecified.into();
+            }),
+            ("without DRBD, a gate may be there", |world| {
+                world.resource.layers = vec![v1::Layer::Storage.into()];
+                world.report("n1").gates = v1::Presence::Unknown.into();
+            }),
             ("it is Primary", |world| world.report("n1").role = v1::DrbdRole::Primary.into()),
             ("its role is unknown", |world| world.report("n1").role = v1::DrbdRole::Unknown.into()),
             ("it was seen before the order", |world| world.report("n1").revision = 49),
