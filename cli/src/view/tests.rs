@@ -127,6 +127,8 @@ fn resource() -> v1::ResourceView {
         }),
         openers: vec![v1::Opener { pid: 812, name: "writer".into() }],
         waits_for: "the peer n2".into(),
+        gates: v1::Presence::Present.into(),
+        in_kernel: v1::Presence::Present.into(),
     };
     v1::ResourceView {
         desired: Some(v1::Resource {

@@ -49,6 +49,7 @@ pub fn observed(
             .map(|opener| v1::Opener { pid: opener.pid, name: opener.name.clone() })
             .collect(),
         waits_for: waits_for.unwrap_or_default().to_owned(),
+        in_kernel: part(Some(&found.kernel)).into(),
         gates: together(desired.volumes().iter().map(|volume| part(found.gates.get(&volume.number)))).into(),
     }
 }
@@ -60,6 +61,7 @@ pub fn unknown(resource: &str, incarnation: u64, waits_for: &str) -> v1::Replica
         replica_incarnation: incarnation,
         presence: v1::Presence::Unknown.into(),
         gates: v1::Presence::Unknown.into(),
+        in_kernel: v1::Presence::Unknown.into(),
         waits_for: waits_for.to_owned(),
         ..v1::ReplicaObserved::default()
     }

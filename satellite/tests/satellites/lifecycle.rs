@@ -167,5 +167,8 @@ async fn a_volume_that_vanished_is_not_made_again() {
     cluster.start("n1").await;
     cluster.until("it says so", |cluster| cluster.report("n1", "db").waits_for.contains("is missing")).await;
 
+    // By that the controllers know that it has let go of whatever it had attached.
+    let report = cluster.report("n1", "db");
+    assert_eq!((report.in_kernel(), report.gates()), (v1::Presence::Absent, v1::Presence::Absent));
     assert_eq!(cluster.host("n1").take_steps(), [""; 0]);
 }

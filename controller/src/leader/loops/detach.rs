@@ -1,7 +1,7 @@
-//! An attachment is gone once its node was seen Secondary and certainly without a gate, under a document that takes
-//! it away.
+//! An attachment is gone once its node was seen without a gate, and Secondary or without the resource in its kernel,
+//! under a document that takes it away.
 //!
-//! A node whose role or gate nobody can tell has let go of nothing.
+//! A node whose kernel or gate nobody can tell has let go of nothing.
 
 use hawser_proto::v1::{self, command::Command};
 use hawser_state::State;
@@ -32,7 +32,9 @@ fn let_go_under(state: &State, observed: &Observed, attachment: &v1::Attachment)
     let resource = state.resource(&attachment.resource)?;
     let replica = resource.replicas.iter().find(|replica| replica.node == attachment.node)?;
     let report = seen_under(observed, &resource.name, replica, attachment.revision)?;
-    let cannot_write = !is_replicated(resource) || report.role() == v1::DrbdRole::Secondary;
+    let cannot_write = !is_replicated(resource)
+        || report.role() == v1::DrbdRole::Secondary
+        || report.in_kernel() == v1::Presence::Absent;
     (cannot_write && report.gates() == v1::Presence::Absent).then_some(report.revision)
 }
 
@@ -65,9 +67,12 @@ mod tests {
         assert_eq!(decide(&world.state(), &world.observed()), expected);
         world.attachments[0].lifecycle = v1::AttachmentLifecycle::Revoked.into();
         assert_eq!(decide(&world.state(), &world.observed()), expected, "revoked");
+        let report = world.report("n1");
+        (report.role, report.in_kernel) = (v1::DrbdRole::Unspecified.into(), v1::Presence::Absent.into());
+        assert_eq!(decide(&world.state(), &world.observed()), expected, "its storage is gone");
 
         type Change = fn(&mut World);
-        let table: [(&str, Change); 9] = [
+        let table: [(&str, Change); 10] = [
             ("a gate is there", |world| world.report("n1").gates = v1::Presence::Present.into()),
             ("a gate may be there", |world| world.report("n1").gates = v1::Presence::Unknown.into()),
             ("nothing was said of gates", |world| {
@@ -78,6 +83,11 @@ mod tests {
                 world.report("n1").gates = v1::Presence::Unknown.into();
             }),
             ("it is Primary", |world| world.report("n1").role = v1::DrbdRole::Primary.into()),
+            ("whether the kernel has it is unknown", |world| {
+                let report = world.report("n1");
+                (report.role, report.in_kernel) =
+                    (v1::DrbdRole::Unspecified.into(), v1::Presence::Unknown.into());
+            }),
             ("its role is unknown", |world| world.report("n1").role = v1::DrbdRole::Unknown.into()),
             ("it was seen before the order", |world| world.report("n1").revision = 49),
             ("the session has ended", |world| world.go_offline("n1")),
