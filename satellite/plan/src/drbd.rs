@@ -1,7 +1,8 @@
 //! The replication layer: configuration, bringing up, connecting, and noticing that a disk fell behind.
 //!
 //! It must never attach the disk of a replica that may be behind while no peer is connected: alone, its own
-//! metadata would call it current.
+//! metadata would call it current. Nor may it take a connection down in order before Raft has one side of it as
+//! outdated: no helper is called for that.
 
 use crate::{
     desired::Replica,
@@ -41,9 +42,7 @@ pub(crate) fn plan(situation: &Situation<'_>, replica: &Replica, plan: &mut Plan
         Looked::Absent => false,
         Looked::Present(fingerprint) => *fingerprint == drbd.fingerprint(),
     };
-    if !written {
-        plan.run(Step::WriteConfiguration(drbd.clone()));
-    }
+    let write = (!written).then(|| Step::WriteConfiguration(drbd.clone()));
     match &situation.found.kernel {
         Looked::Unknown(why) => {
             // Nothing of the layers below may be redone under a kernel that cannot be seen.
@@ -52,10 +51,11 @@ pub(crate) fn plan(situation: &Situation<'_>, replica: &Replica, plan: &mut Plan
         }
         Looked::Absent => {
             let attach = has_storage(replica) && !situation.behind(replica);
+            write.into_iter().for_each(|write| plan.run(write));
             plan.run(Step::BringUp { configuration: drbd.clone(), attach, connect: true });
             Next::Stop
         }
-        Looked::Present(kernel) => running(situation, replica, drbd, kernel, written, plan),
+        Looked::Present(kernel) => running(situation, replica, drbd, kernel, write, plan),
     }
 }
 
@@ -64,16 +64,24 @@ fn running(
     replica: &Replica,
     drbd: &Configuration,
     kernel: &KernelResource,
-    written: bool,
+    write: Option<Step>,
     plan: &mut Plan,
 ) -> Next {
-    if replica.volumes.iter().any(|volume| !kernel.volumes.contains_key(&volume.number)) {
+    let written = write.is_none();
+    let diskless = has_storage(replica) && !all_disks(replica, kernel, |disk| disk != DiskState::Diskless);
+    let complete = replica.volumes.iter().all(|volume| kernel.volumes.contains_key(&volume.number));
+    let adjust = !written && complete && !diskless;
+    // What is written counts as followed: it is not written before it may be.
+    if adjust && fall_behind_first(situation, replica, kernel, plan) == Next::Stop {
+        return Next::Stop;
+    }
+    write.into_iter().for_each(|write| plan.run(write));
+    if !complete {
         let attach = has_storage(replica) && !situation.behind(replica);
         plan.run(Step::BringUp { configuration: drbd.clone(), attach, connect: true });
         return Next::Stop;
     }
-    let diskless = has_storage(replica) && !all_disks(replica, kernel, |disk| disk != DiskState::Diskless);
-    if !written && !diskless {
+    if adjust {
         plan.run(Step::Adjust { configuration: drbd.clone() });
         return Next::Stop;
     }
@@ -92,6 +100,47 @@ fn running(
         }
     }
     if plan.runs() { Next::Stop } else { Next::Above }
+}
+
+/// Before a connection is taken down in order, Raft has to have the side as outdated that misses writes from then
+/// on: the peers of the owner, else this replica. `Above` once the document has it; until the connection has been
+/// taken down, no look may pass for the sync that answers it.
+pub(crate) fn fall_behind_first(
+    situation: &Situation<'_>,
+    replica: &Replica,
+    kernel: &KernelResource,
+    plan: &mut Plan,
+) -> Next {
+    let peers: Vec<_> = replica
+        .peers
+        .iter()
+        .filter(|peer| peer.diskful && connected(kernel, &peer.node).is_some())
+        .map(|peer| (peer.node.as_str(), peer.outdated_number))
+        .collect();
+    let own = (situation.node, replica.outdated_number);
+    plan.proves_nothing_since =
+        peers.iter().chain([&own]).map(|(_, number)| *number).filter(|it| *it != 0).min();
+    let ahead: Vec<_> = peers.into_iter().filter(|(_, number)| *number == 0).collect();
+    if ahead.is_empty() || own.1 != 0 {
+        return Next::Above;
+    }
+    let behind = if replica.owner == situation.node { ahead } else { vec![own] };
+    for (node, _) in behind {
+        match situation.arbitration.refused.get(node) {
+            Some(reason) => {
+                plan.wait(format!("may not leave {node} behind to change the connection: {reason}"))
+            }
+            None => {
+                if !situation.arbitration.granted.contains_key(node) {
+                    plan.ask(Question::Outdate { peer: node.to_owned(), generation: replica.generation });
+                }
+                plan.wait(format!(
+                    "has the controllers note that {node} falls behind, to change the connection"
+                ))
+            }
+        };
+    }
+    Next::Stop
 }
 
 /// Has Raft told as soon as a disk left UpToDate: of the own one, and as owner of a connected peer's.

@@ -55,6 +55,9 @@ pub struct Plan {
     pub waits_for: Option<String>,
     /// Only for a removal: nothing of the replica is left.
     pub removed: bool,
+    /// The actions take a connection down: what was seen before them must not pass for seen under this log entry,
+    /// or the `Outdate` that it is would be taken back while its replica falls behind.
+    pub proves_nothing_since: Option<u64>,
 }
 
 /// Whether the layer above may be planned in the same go.

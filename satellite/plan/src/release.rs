@@ -7,6 +7,7 @@
 use crate::{
     attachment::{close_gates, holders},
     desired::{Attachment, Replica, Volume},
+    drbd::fall_behind_first,
     observed::{DiskState, GateTable, KernelResource, Looked, OpenerState, ReplicaFound, Role},
     plan::{Next, Plan},
     situation::Situation,
@@ -29,8 +30,10 @@ pub(crate) fn plan(situation: &Situation<'_>, replica: &Replica, plan: &mut Plan
         return Next::Stop;
     }
     match (&replica.drbd, primary) {
-        (Some(drbd), Some(_)) => {
-            rejoin(drbd, &replica.volumes, plan);
+        (Some(drbd), Some(kernel)) => {
+            if fall_behind_first(situation, replica, kernel, plan) == Next::Above {
+                rejoin(drbd, &replica.volumes, plan);
+            }
             Next::Stop
         }
         _ => Next::Above,

@@ -115,7 +115,7 @@ impl Worker {
         if !self.look_for_storage {
             subject.provider = None;
         }
-        let Some(observation) = self.shared.observer.look(subject).await else {
+        let Some(mut observation) = self.shared.observer.look(subject).await else {
             return Turn::Rest(None);
         };
         let looked_for_storage = self.look_for_storage;
@@ -141,6 +141,9 @@ impl Worker {
         });
         if plan.actions.is_empty() {
             self.failure = None;
+        }
+        if let Some(number) = plan.proves_nothing_since {
+            observation.revision = observation.revision.min(number.saturating_sub(1));
         }
         let observed =
             report::replica::observed(desired, &observation, self.failure.clone(), plan.waits_for.as_deref());

@@ -1,7 +1,9 @@
 //! A copy that was behind counts again once both sides, each asked after the copy was marked, say that they are
 //! connected, UpToDate and have nothing out of sync.
 //!
-//! The mark's number goes along: a report that was under way when the link broke again clears nothing.
+//! The mark's number goes along: a report that was under way when the link broke again clears nothing. Nor is the
+//! mark cleared of a node that another one took the resource from while it has not let go: on its way back it
+//! leaves its peer, and relies on standing as behind meanwhile.
 
 use hawser_proto::v1::{self, command::Command};
 use hawser_state::State;
@@ -17,7 +19,9 @@ pub fn decide(state: &State, observed: &Observed) -> Vec<Command> {
         outdated.map(move |mark| (resource, mark))
     });
     marks
-        .filter(|(resource, mark)| has_caught_up(observed, resource, mark))
+        .filter(|(resource, mark)| {
+            !is_revoked(state, resource, mark) && has_caught_up(observed, resource, mark)
+        })
         .map(|(resource, mark)| {
             Command::Synced(v1::Synced {
                 resource: resource.name.clone(),
@@ -27,6 +31,12 @@ pub fn decide(state: &State, observed: &Observed) -> Vec<Command> {
             })
         })
         .collect()
+}
+
+fn is_revoked(state: &State, resource: &v1::Resource, mark: &v1::OutdatedReplica) -> bool {
+    state
+        .attachment(&resource.name, &mark.node)
+        .is_some_and(|attachment| attachment.lifecycle() == v1::AttachmentLifecycle::Revoked)
 }
 
 fn has_caught_up(observed: &Observed, resource: &v1::Resource, mark: &v1::OutdatedReplica) -> bool {
@@ -75,7 +85,7 @@ mod tests {
         );
 
         type Change = fn(&mut World);
-        let table: [(&str, Change); 9] = [
+        let table: [(&str, Change); 10] = [
             ("n1 was seen before the mark", |world| world.report("n1").revision = 44),
             ("n2 was seen before the mark", |world| world.report("n2").revision = 44),
             ("n1 sees no connection", |world| world.report("n1").peers[0].connection = "Connecting".into()),
@@ -90,6 +100,15 @@ mod tests {
                 world.report("n2").peers[0].volumes[0].replication = "SyncTarget".into();
             }),
             ("n1 is not there", |world| world.go_offline("n1")),
+            ("n2 has not let go of what n1 took", |world| {
+                let revoked = v1::Attachment {
+                    node: "n2".into(),
+                    incarnation: 30,
+                    lifecycle: v1::AttachmentLifecycle::Revoked.into(),
+                    ..world.attachments[0].clone()
+                };
+                world.attachments.push(revoked);
+            }),
             ("n1 is behind, too", |world| {
                 let arbitration = world.resource.arbitration.get_or_insert_default();
                 arbitration.outdated.push(v1::OutdatedReplica { node: "n1".into(), number: 99 });

@@ -2,7 +2,7 @@
 
 use hawser_plan::{
     Question,
-    observed::{ConnectionState, DiskState, Looked},
+    observed::{ConnectionState, DiskState, Looked, Role},
     situation::Remembered,
 };
 
@@ -82,6 +82,7 @@ fn connections_are_started_where_they_do_not_try() {
 fn a_changed_configuration_is_written_and_followed() {
     let mut scene = Scene::running();
     scene.wanted.peers[1].port = 7001;
+    scene.cut();
     assert_eq!(scene.actions(), ["write-configuration", "adjust"]);
 
     // Adjusting would attach the disk.
@@ -89,6 +90,43 @@ fn a_changed_configuration_is_written_and_followed() {
     scene.remembered = Remembered { created: true, current_in_boot: false, behind: true };
     scene.cut();
     assert_eq!(scene.actions(), ["write-configuration"]);
+}
+
+#[test]
+fn a_connection_is_changed_only_after_one_side_was_outdated_for_that() {
+    type Change = fn(&mut Scene);
+    let cases: [(&str, &str, Change, Change); 3] = [
+        ("n1", "", |_| {}, |scene| scene.wanted.outdated_number = 40),
+        ("n1", "n2", |scene| scene.peer().role = Role::Primary, |scene| scene.wanted.outdated_number = 40),
+        ("n2", "n1", |_| {}, |scene| scene.peer_outdated_in_document(40)),
+    ];
+    for (behind, owner, set_up, tell) in cases {
+        let mut scene = Scene::running();
+        scene.wanted.owner = owner.into();
+        scene.wanted.generation = 3;
+        scene.wanted.peers[1].port = 7001;
+        set_up(&mut scene);
+        let ask = Question::Outdate { peer: behind.into(), generation: 3 };
+        assert_eq!((scene.actions().len(), scene.plan().questions), (0, vec![ask]), "{owner:?} owns it");
+        assert!(scene.waits().contains(&format!("{behind} falls behind")), "{}", scene.waits());
+
+        let mut refused = scene.clone();
+        refused.arbitration.refused.insert(behind.into(), "it is the last".into());
+        assert_eq!((refused.actions().len(), refused.plan().questions.len()), (0, 0));
+        assert!(refused.waits().contains("it is the last"), "{}", refused.waits());
+
+        let mut granted = scene.clone();
+        granted.arbitration.granted.insert(behind.into(), 40);
+        assert_eq!(
+            (granted.actions().len(), granted.plan().questions.len()),
+            (0, 0),
+            "the document is to come"
+        );
+
+        tell(&mut scene);
+        assert_eq!(scene.actions(), ["write-configuration", "adjust"], "{owner:?} owns it");
+        assert_eq!(scene.plan().proves_nothing_since, Some(40), "or the mark would be cleared meanwhile");
+    }
 }
 
 #[test]

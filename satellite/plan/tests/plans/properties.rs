@@ -283,6 +283,19 @@ proptest! {
     }
 
     #[test]
+    fn no_connection_is_taken_down_before_one_side_is_outdated(scene in scene()) {
+        let plan = scene.plan();
+        if scene.removed.is_some() || !has(&plan, "adjust") && !has(&plan, "take-down") {
+            return Ok(());
+        }
+        let kernel = scene.found.kernel.present().unwrap();
+        let met = kernel.peers.get("n2").is_some_and(|peer| peer.connection == ConnectionState::Connected);
+        let marks = [scene.wanted.outdated_number, scene.wanted.peers[1].outdated_number];
+        prop_assert!(!met || marks.iter().any(|number| *number != 0));
+        prop_assert!(!met || plan.proves_nothing_since == Some(40));
+    }
+
+    #[test]
     fn storage_is_touched_only_under_this_replicas_mark(scene in scene()) {
         let plan = scene.plan();
         let touched = has(&plan, "remove-storage") || has(&plan, "create-metadata") || has(&plan, "create-storage");

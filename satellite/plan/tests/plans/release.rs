@@ -98,7 +98,16 @@ fn a_loser_that_is_not_frozen_lets_go_only_of_what_nobody_uses() {
 
     scene.found.openers = Looked::Present(Vec::new());
     scene.gate(GateTable::Linear, 0);
+    assert_eq!(
+        scene.actions(),
+        ["close-gate"],
+        "it has synced meanwhile and must not leave its peer unmarked"
+    );
+    assert_eq!(scene.plan().questions, [Question::Outdate { peer: "n1".into(), generation: 3 }]);
+
+    scene.wanted.outdated_number = 40;
     assert_eq!(scene.actions(), ["close-gate", "demote", "take-down", "bring-up without disk"]);
+    assert_eq!(scene.plan().proves_nothing_since, Some(40));
 }
 
 #[test]
