@@ -15,6 +15,15 @@ pub struct Wanted {
     pub desired: Result<Desired, Unreadable>,
     /// A controller has sent the document in this run ([`Accepted::fresh`]).
     pub fresh: bool,
+    /// Revision of that document, or of a later one that says the same of this replica.
+    pub revision: u64,
+}
+
+impl Wanted {
+    /// Whether it is about the same as `other`, whatever became of other replicas in between.
+    pub fn says_the_same(&self, other: &Wanted) -> bool {
+        self.desired == other.desired && self.fresh == other.fresh
+    }
 }
 
 /// Reads all entries of `accepted`. A replica that is wanted and removed at once counts as wanted: nothing
@@ -25,12 +34,34 @@ pub fn wanted(accepted: &Accepted) -> BTreeMap<ReplicaKey, Wanted> {
     for removed in &document.removed {
         let key = (removed.resource.clone(), removed.replica_incarnation);
         let desired = Desired::of_removal(document, removed);
-        entries.insert(key, Wanted { desired, fresh: accepted.fresh });
+        entries.insert(key, Wanted { desired, fresh: accepted.fresh, revision: document.revision });
     }
     for replica in &document.replicas {
         let key = (replica.resource.clone(), replica.replica_incarnation);
         let desired = Desired::of_replica(document, replica);
-        entries.insert(key, Wanted { desired, fresh: accepted.fresh });
+        entries.insert(key, Wanted { desired, fresh: accepted.fresh, revision: document.revision });
     }
     entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_that_changed_elsewhere_says_the_same_of_a_replica() {
+        let removal = |resource: &str| {
+            Desired::Removal(hawser_plan::desired::Removal {
+                resource: resource.to_owned(),
+                incarnation: 7,
+                drbd_name: None,
+                volumes: Vec::new(),
+            })
+        };
+        let wanted = |resource, fresh, revision| Wanted { desired: Ok(removal(resource)), fresh, revision };
+
+        assert!(wanted("db", true, 12).says_the_same(&wanted("db", true, 13)));
+        assert!(!wanted("db", true, 12).says_the_same(&wanted("log", true, 12)));
+        assert!(!wanted("db", false, 12).says_the_same(&wanted("db", true, 12)));
+    }
 }

@@ -126,7 +126,7 @@ fn hand_over(
 ) {
     if let Some(worker) = running.get(&key) {
         worker.wanted.send_if_modified(|held| {
-            let changed = *held != wanted;
+            let changed = !held.says_the_same(&wanted);
             *held = wanted;
             changed
         });

@@ -123,7 +123,10 @@ impl Worker {
         if self.look_for_storage && !looked_for_storage {
             return Turn::Again;
         }
-        if self.wanted.has_changed().unwrap_or(false) {
+        // What is planned must be what the report's revision says, or the controllers would take for agreed what
+        // this worker has not heard of yet.
+        if self.wanted.has_changed().unwrap_or(false) || self.wanted.borrow().revision < observation.revision
+        {
             return Turn::Again;
         }
         let mut look_at = self.inquiry.observed(desired, &observation);
