@@ -21,7 +21,7 @@ pub struct Remembered {
 /// What is known of the arbiter's answers in this run of the satellite.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Arbitration {
-    /// A controller has said in this run that owner and generation of the document stand.
+    /// A controller has said a moment ago that owner and generation of the document stand.
     pub confirmed: bool,
     /// Nodes that were outdated on this node's word, at the document's generation, with the number of the
     /// `Outdate`. A peer's is not worth anything before the document has it as well

@@ -29,6 +29,9 @@ const STANDS: Duration = Duration::from_secs(10);
 /// Between two looks whether the document has come that has a grant's `Outdate`. It wakes its worker; only one
 /// in which that entry is cleared already may look to the worker as if nothing had changed.
 const UNHEARD: Duration = Duration::from_secs(1);
+/// For this long a controller's word that a generation stands is good for a promotion: what keeps it waiting for
+/// longer gives another node the time to take over.
+const CONFIRMED: Duration = Duration::from_secs(5);
 
 /// The questions of one worker.
 pub(super) struct Inquiry {
@@ -38,6 +41,7 @@ pub(super) struct Inquiry {
     known: Arbitration,
     /// Owner and generation that the answers are about.
     about: (String, u64),
+    confirmed_at: Option<Instant>,
     refused_at: BTreeMap<Question, Instant>,
     /// The latest revision under which a peer was seen connected. Nobody has taken an `Outdate` of a later number
     /// back: the leader does so only after a report under its number that shows both nodes connected.
@@ -57,6 +61,7 @@ impl Inquiry {
             keys,
             known: Arbitration::default(),
             about: (String::new(), 0),
+            confirmed_at: None,
             refused_at: BTreeMap::new(),
             met: BTreeMap::new(),
             unconnected: BTreeMap::new(),
@@ -71,7 +76,9 @@ impl Inquiry {
         &self.known
     }
 
-    /// Takes note of a changed document: answers about another owner or generation are void.
+    /// Takes note of a changed document: answers about another owner or generation are void. One that came from a
+    /// controller in this run and brings a generation also confirms it; a later one does not confirm it again,
+    /// for a promotion may be long past, and its generation with it.
     pub(super) fn document_changed(&mut self, desired: &Desired, fresh: bool) {
         let about = match desired {
             Desired::Replica(replica) => (replica.owner.clone(), replica.generation),
@@ -80,9 +87,8 @@ impl Inquiry {
         if about != self.about {
             self.about = about;
             self.known.granted.clear();
-            self.known.confirmed = false;
+            self.confirmed_at = fresh.then(Instant::now);
         }
-        self.known.confirmed |= fresh;
         self.known.refused.clear();
         self.refused_at.clear();
     }
@@ -95,6 +101,7 @@ impl Inquiry {
         for (peer, number) in self.desk.take_grants(drbd_name, replica.generation) {
             self.granted(peer, number);
         }
+        self.known.confirmed = self.confirmed_at.is_some_and(|at| now < at + CONFIRMED);
         let left_to_helper = self.desk.left_to_helper_until(drbd_name);
         self.known.helper_asks = left_to_helper.is_some();
         match &observation.found.kernel {
@@ -188,7 +195,7 @@ impl Inquiry {
         tracing::info!(?question, ?answer, "the arbiter has answered");
         match (&question, answer) {
             (Question::Outdate { peer, .. }, Answer::Yes(number)) => self.granted(peer.clone(), number),
-            (Question::ConfirmOwner { .. }, Answer::Yes(_)) => self.known.confirmed = true,
+            (Question::ConfirmOwner { .. }, Answer::Yes(_)) => self.confirmed_at = Some(Instant::now()),
             (Question::Outdate { peer, .. }, Answer::No(reason)) => {
                 self.known.refused.insert(peer.clone(), reason);
                 self.refused_at.insert(question, Instant::now());

@@ -114,6 +114,34 @@ async fn a_grant_that_the_document_has_no_more_is_asked_for_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_generation_is_confirmed_for_a_moment_by_the_document_that_brings_it_or_by_an_answer() {
+    let (mut inquiry, _) = inquiry();
+    let desired = wanted(0, 0);
+    let confirmed = |inquiry: &mut Inquiry| {
+        inquiry.observed(&desired, &seen(44, ConnectionState::Connected));
+        inquiry.known().confirmed
+    };
+
+    inquiry.document_changed(&desired, false);
+    assert!(!confirmed(&mut inquiry), "from before the satellite started");
+    inquiry.document_changed(&desired, true);
+    assert!(!confirmed(&mut inquiry), "some other part of the document is new");
+
+    let question = Question::ConfirmOwner { generation: 3 };
+    let Desired::Replica(replica) = &desired else { unreachable!("it is no removal") };
+    inquiry.ask(replica, std::slice::from_ref(&question));
+    inquiry.answered.send((question, Answer::Yes(0))).unwrap();
+    inquiry.answered().await;
+    assert!(confirmed(&mut inquiry));
+    tokio::time::advance(CONFIRMED).await;
+    assert!(!confirmed(&mut inquiry), "a promotion that comes later asks again");
+
+    inquiry
+        .document_changed(&Desired::Replica(Box::new(Replica { generation: 4, ..*replica.clone() })), true);
+    assert!(confirmed(&mut inquiry), "granted a moment ago");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_node_said_of_itself_is_said_again_after_a_sync() {
     let (mut inquiry, desk) = inquiry();
     inquiry.document_changed(&wanted(0, 0), true);
