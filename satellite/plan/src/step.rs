@@ -315,11 +315,33 @@ impl Step {
         }
     }
 
-    /// The provider whose commands this step runs, if it runs any: what its concurrency is limited by.
+    /// The provider whose storage this step reads or changes, if it does: on a node whose disks do not answer,
+    /// no such step is started.
     pub fn storage(&self) -> Option<&Provider> {
         match self {
             Step::EnsureBackingVolume(volume) | Step::RemoveBackingVolume(volume) => Some(&volume.provider),
+            Step::CreateMetadata(metadata) => Some(&metadata.backing.provider),
+            Step::BringUp { configuration, attach: true, .. } | Step::AttachDisk { configuration } => {
+                configuration.volumes.iter().find_map(|volume| volume.backing.as_ref()).map(|it| &it.provider)
+            }
             _ => None,
         }
+    }
+
+    /// Whether this step changes what is in its pool: two such steps would only wait for the pool's lock.
+    pub fn changes_pool(&self) -> bool {
+        matches!(self, Step::EnsureBackingVolume(_) | Step::RemoveBackingVolume(_))
+    }
+
+    /// Whether a consumer's I/O may hang on this step: it waits for no other one.
+    pub fn is_urgent(&self) -> bool {
+        matches!(
+            self,
+            Step::OpenGate(_)
+                | Step::CloseGate { .. }
+                | Step::FailGate { .. }
+                | Step::DetachForce { .. }
+                | Step::ResumeIo { .. }
+        )
     }
 }

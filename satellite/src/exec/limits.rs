@@ -1,7 +1,8 @@
 //! How many steps run at once, and the breaker that stops storage commands on a node whose kernel swallows
 //! them.
 //!
-//! It must never hold up a step that runs no storage command because of one that does.
+//! It must never hold up a step that touches no storage because of one that does, nor a step on which a consumer's
+//! I/O may hang because of any other.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +16,7 @@ use tokio::{
     time::Instant,
 };
 
-/// Steps at once, on the whole node.
+/// Steps at once, on the whole node; urgent ones not counted.
 const STEPS: usize = 8;
 /// Commands that got stuck in the kernel before no new storage command is started.
 const STUCK: u32 = 3;
@@ -37,7 +38,7 @@ struct Breaker {
 
 /// Held while a step runs.
 pub(super) struct Permit {
-    _step: OwnedSemaphorePermit,
+    _step: Option<OwnedSemaphorePermit>,
     _domain: Option<OwnedSemaphorePermit>,
 }
 
@@ -52,14 +53,16 @@ impl Limits {
     /// # Errors
     /// Why no storage command is started now.
     pub(super) async fn admit(&self, step: &Step) -> Result<Permit, String> {
-        let domain = match step.storage() {
+        let storage = step.storage();
+        if storage.is_some() {
+            self.check_breaker()?;
+        }
+        let domain = match storage.filter(|_| step.changes_pool()) {
             None => None,
-            Some(provider) => {
-                self.check_breaker()?;
-                Some(acquire(self.domain(provider.contention_domain())).await?)
-            }
+            Some(provider) => Some(acquire(self.domain(provider.contention_domain())).await?),
         };
-        Ok(Permit { _step: acquire(Arc::clone(&self.steps)).await?, _domain: domain })
+        let step = if step.is_urgent() { None } else { Some(acquire(Arc::clone(&self.steps)).await?) };
+        Ok(Permit { _step: step, _domain: domain })
     }
 
     /// Notes how a step ended: `stuck` if a command of it is stuck in the kernel.
@@ -84,7 +87,7 @@ impl Limits {
         let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
         match breaker.next_try {
             Some(next_try) if next_try > Instant::now() => Err(format!(
-                "the node is wedged: {} commands are stuck in the kernel, no storage command is started; look at \
+                "the node is wedged: {} commands are stuck in the kernel, no step that touches storage is started; look at \
                  the node's disks and its kernel log",
                 breaker.stuck
             )),
@@ -111,7 +114,9 @@ async fn acquire(semaphore: Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Stri
 mod tests {
     #![allow(clippy::unwrap_used)]
     use futures::future::poll_immediate;
-    use hawser_plan::step::{BackingVolume, Mark, Provider};
+    use hawser_plan::step::{
+        BackingVolume, Configuration, DrbdVolume, Generation, Mark, Provider, SharedSecret,
+    };
 
     use super::*;
 
@@ -123,6 +128,24 @@ mod tests {
 
     fn drbd() -> Step {
         Step::TakeDown { drbd_name: "r.1".into() }
+    }
+
+    fn attach() -> Step {
+        let Step::EnsureBackingVolume(backing) = storage_in("vg0") else { unreachable!("it was just made") };
+        let volume = DrbdVolume { number: 0, minor: 1000, size_bytes: 1, backing: Some(backing) };
+        let configuration = Configuration {
+            drbd_name: "r.1".into(),
+            node: "n1".into(),
+            generation: Generation::V8_4,
+            shared_secret: SharedSecret(String::new()),
+            resource_options: BTreeMap::new(),
+            net_options: BTreeMap::new(),
+            disk_options: BTreeMap::new(),
+            ask_arbiter: true,
+            volumes: vec![volume],
+            peers: Vec::new(),
+        };
+        Step::AttachDisk { configuration }
     }
 
     #[tokio::test]
@@ -151,6 +174,49 @@ mod tests {
         }
 
         assert!(limits.admit(&drbd()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_a_consumers_io_hangs_on_waits_for_nothing() {
+        let limits = Limits::new();
+        let mut hanging = Vec::new();
+        for _ in 0..STEPS {
+            hanging.push(limits.admit(&drbd()).await.unwrap());
+        }
+
+        let step = drbd();
+        assert!(
+            poll_once(std::pin::pin!(limits.admit(&step)).as_mut()).await.is_none(),
+            "all places are taken"
+        );
+        for urgent in [
+            Step::ResumeIo { drbd_name: "r.1".into(), minor: 1000 },
+            Step::DetachForce { drbd_name: "r.1".into(), minor: 1000 },
+            Step::FailGate { name: "hawser-r.1-0".into() },
+            Step::CloseGate { name: "hawser-r.1-0".into() },
+        ] {
+            assert!(poll_once(std::pin::pin!(limits.admit(&urgent)).as_mut()).await.is_some(), "{urgent:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_disk_is_attached_where_disks_do_not_answer() {
+        let limits = Limits::new();
+        for _ in 0..STUCK {
+            limits.ended(&attach(), true);
+        }
+
+        assert!(limits.admit(&attach()).await.is_err());
+        assert!(limits.admit(&drbd()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn disks_are_attached_beside_each_other_and_beside_changes_of_their_pool() {
+        let limits = Limits::new();
+        let _held = limits.admit(&storage_in("vg0")).await.unwrap();
+
+        let one = limits.admit(&attach()).await;
+        assert!(one.is_ok() && limits.admit(&attach()).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,7 +19,7 @@ use hawser_plan::{
 use tokio::time::Instant;
 
 use super::{
-    CommandError, Deadline, HostError,
+    CommandError, Deadline, HostError, beside,
     command::{CommandLine, run, run_any_status},
     lvm_report::{LogicalVolume, VOLUME_COLUMNS, is_plain, parse_volumes, tags},
     storage::StorageProvider,
@@ -216,11 +216,16 @@ impl LvmThinPool {
     }
 
     /// What `lvs` would say of a volume that was made a moment ago.
-    fn just_made(&self, volume: &BackingVolume) -> LogicalVolume {
+    async fn just_made(&self, volume: &BackingVolume, deadline: Deadline) -> LogicalVolume {
+        let device = self.device(&volume.name);
+        let size = beside::read(deadline, || device.display().to_string(), {
+            let device = device.clone();
+            move || super::devices::size(&device).ok()
+        });
         LogicalVolume {
             vg_name: self.volume_group.clone(),
             lv_name: volume.name.clone(),
-            lv_size: super::devices::size(&self.device(&volume.name)).unwrap_or(volume.size_bytes),
+            lv_size: size.await.ok().flatten().unwrap_or(volume.size_bytes),
             lv_attr: "Vwi-a-tz--".to_owned(),
             lv_tags: tags(&volume.mark).join(","),
             pool_lv: self.thin_pool.clone(),
@@ -323,7 +328,7 @@ impl StorageProvider for LvmThinPool {
         command = command.arg("--thinpool").arg(format!("{}/{}", self.volume_group, self.thin_pool));
         let made = run(&command, deadline.left()).await;
         // What was made is known well enough; after a failure nothing is remembered.
-        let after = made.is_ok().then(|| Some(self.just_made(volume)));
+        let after = if made.is_ok() { Some(Some(self.just_made(volume, deadline).await)) } else { None };
         self.lvm.changed(&self.volume_group, &volume.name, after);
         match made {
             Ok(_) => Ok(()),

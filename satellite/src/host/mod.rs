@@ -4,11 +4,12 @@
 //! reports a change. It decides nothing: which step is due is the plan's business.
 //!
 //! * [`system`]: the real one. [`sim`]: a model of it that passes the same tests.
-//! * [`command`]: runs a program. [`devices`]: sysfs and block devices. [`facts`]: what the node can do.
+//! * [`command`]: runs a program. [`beside`]: what may wait for a disk. [`devices`]: sysfs and block devices. [`facts`]: what the node can do.
 //! * [`storage`]: what volumes are cut from; [`lvm_thin`] with [`lvm_report`].
 //! * [`drbd`]: configuration, metadata, events and the driver of each generation.
 //! * [`gate`]: the map that consumers open; [`openers`]: who does.
 
+mod beside;
 pub mod command;
 pub mod devices;
 pub mod drbd;
@@ -91,6 +92,14 @@ pub enum HostError {
         /// The system's words.
         reason: String,
     },
+    /// Something was read from a disk that does not answer; whoever reads it is stuck in the kernel.
+    #[error("{what} could not be read within {} s: its disk does not answer", .deadline.as_secs_f32())]
+    Wedged {
+        /// What was read.
+        what: String,
+        /// The time it was given.
+        deadline: Duration,
+    },
     /// What the step waits for did not come about in time.
     #[error("{what} did not come about within {} s", .deadline.as_secs_f32())]
     TimedOut {
@@ -112,7 +121,7 @@ impl HostError {
 
     /// Whether a child is stuck in the kernel, so that no more commands of its kind should be started.
     pub fn is_wedged(&self) -> bool {
-        matches!(self, HostError::Command(CommandError::Wedged { .. }))
+        matches!(self, HostError::Command(CommandError::Wedged { .. }) | HostError::Wedged { .. })
     }
 
     fn refused(object: impl Into<String>, reason: impl Into<String>) -> Self {

@@ -19,7 +19,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::{
     super::{
-        CommandError, Deadline, HostError,
+        CommandError, Deadline, HostError, beside,
         command::{CommandLine, Output, run, start},
         devices::SECTOR,
     },
@@ -75,7 +75,7 @@ impl Driver84 {
     ) -> Result<(), HostError> {
         let device = (self.device)(backing);
         let options = configuration::options(configuration, &self.surroundings)?;
-        if let Superblock::V8_4(found) = read_superblock(&device)?
+        if let Superblock::V8_4(found) = read_superblock(&device, deadline).await?
             && found.unclean
         {
             match drbdmeta(minor, &device, ["apply-al"], deadline).await {
@@ -148,7 +148,7 @@ impl DrbdDriver for Driver84 {
             metadata::making(found, metadata.day0, metadata.size_bytes)
                 .map_err(|reason| HostError::refused(object(), reason))
         };
-        let making = due(&read_superblock(device)?)?;
+        let making = due(&read_superblock(device, deadline).await?)?;
         if making == Making::All {
             drbdmeta(metadata.minor, device, ["create-md"], deadline).await?;
         }
@@ -161,7 +161,7 @@ impl DrbdDriver for Driver84 {
             fs::remove_file(&dump).map_err(|error| HostError::file(&dump, &error))?;
             restored?;
         }
-        match due(&read_superblock(device)?)? {
+        match due(&read_superblock(device, deadline).await?)? {
             Making::Nothing => Ok(()),
             _ => Err(HostError::refused(object(), "is not there although `drbdmeta` said so")),
         }
@@ -348,8 +348,15 @@ where
     run(&command.arg(device.display().to_string()).arg("internal").args(verb), deadline.left()).await
 }
 
-fn read_superblock(device: &Path) -> Result<Superblock, HostError> {
-    metadata::read(device).map_err(|error| HostError::file(device, &error))
+async fn read_superblock(device: &Path, deadline: Deadline) -> Result<Superblock, HostError> {
+    let path = device.to_owned();
+    beside::read(
+        deadline,
+        || format!("DRBD's metadata on {}", device.display()),
+        move || metadata::read(&path),
+    )
+    .await?
+    .map_err(|error| HostError::file(device, &error))
 }
 
 fn write_synced(path: &Path, text: &str) -> io::Result<()> {
