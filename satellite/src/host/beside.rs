@@ -10,7 +10,7 @@ use super::{Deadline, HostError};
 /// # Errors
 /// [`HostError::Wedged`] if it has not ended in time; it goes on then.
 pub(super) async fn read<T: Send + 'static>(
-    deadline: Deadline,
+    deadline: &Deadline,
     what: impl FnOnce() -> String,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, HostError> {
@@ -34,7 +34,7 @@ mod tests {
     #[tokio::test]
     async fn a_disk_that_does_not_answer_holds_up_its_reader_alone() {
         let (let_go, hangs) = mpsc::channel::<()>();
-        let deadline = Deadline::after(Duration::from_millis(20));
+        let deadline = &Deadline::after(Duration::from_millis(20));
 
         let read = read(deadline, || "the superblock of /dev/vg0/db".to_owned(), move || hangs.recv()).await;
 
@@ -46,7 +46,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_read_is_handed_on() {
-        let deadline = Deadline::after(Duration::from_secs(10));
+        let deadline = &Deadline::after(Duration::from_secs(10));
         assert_eq!(read(deadline, String::new, || 7).await, Ok(7));
     }
 }

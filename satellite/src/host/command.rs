@@ -119,6 +119,21 @@ pub enum CommandError {
         /// The system's words.
         reason: String,
     },
+    /// It was not started: what was done before it took the time that was given for all.
+    #[error(
+        "`{command}` was not started: of the {} s for all of this only {:.2} s were left; {}",
+        .given.as_secs_f32(), .left.as_secs_f32(), taker(longest)
+    )]
+    NoTimeLeft {
+        /// Command line, secrets left out.
+        command: String,
+        /// The time for all commands together.
+        given: Duration,
+        /// What was left of it.
+        left: Duration,
+        /// The earlier command that took longest.
+        longest: Option<(String, Duration)>,
+    },
     /// It ended with an exit status that means failure.
     #[error("`{command}` ended with {}: {message}", exit(code))]
     Failed {
@@ -164,6 +179,7 @@ impl CommandError {
         match self {
             CommandError::Missing { program, .. } => program,
             CommandError::NotStarted { command, .. }
+            | CommandError::NoTimeLeft { command, .. }
             | CommandError::Failed { command, .. }
             | CommandError::TimedOut { command, .. }
             | CommandError::Wedged { command, .. }
@@ -187,6 +203,13 @@ impl CommandError {
 
 fn package_hint(package: &Option<&'static str>) -> String {
     package.map(|package| format!(" (package {package})")).unwrap_or_default()
+}
+
+fn taker(longest: &Option<(String, Duration)>) -> String {
+    match longest {
+        Some((command, taken)) => format!("`{command}` alone took {:.2} s", taken.as_secs_f32()),
+        None => "no command took them".to_owned(),
+    }
 }
 
 fn exit(code: &Option<i32>) -> String {

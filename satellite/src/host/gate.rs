@@ -16,7 +16,7 @@ use tokio::process::Child;
 
 use super::{
     Deadline, HostError,
-    command::{CommandLine, run, start},
+    command::{CommandLine, start},
     devices::{self, Map},
 };
 
@@ -51,7 +51,7 @@ impl Gates {
     ///
     /// # Errors
     /// `dmsetup` failed.
-    pub(super) async fn open_counts(&self, deadline: Deadline) -> Result<BTreeMap<String, u32>, HostError> {
+    pub(super) async fn open_counts(&self, deadline: &Deadline) -> Result<BTreeMap<String, u32>, HostError> {
         let command = CommandLine::new("dmsetup").args([
             "info",
             "-c",
@@ -61,7 +61,7 @@ impl Gates {
             "-o",
             "name,open",
         ]);
-        let output = run(&command, deadline.left()).await?;
+        let output = deadline.run(&command).await?;
         Ok(parse_open_counts(&output.stdout))
     }
 
@@ -84,7 +84,7 @@ impl Gates {
     ///
     /// # Errors
     /// Another map has the name, the gate leads elsewhere, or a tool failed.
-    pub(super) async fn open(&self, name: &str, device: &Path, deadline: Deadline) -> Result<(), HostError> {
+    pub(super) async fn open(&self, name: &str, device: &Path, deadline: &Deadline) -> Result<(), HostError> {
         let block_name =
             devices::block_name(&self.sys, device).map_err(|error| HostError::file(device, &error))?;
         let sectors =
@@ -106,7 +106,7 @@ impl Gates {
                 }
                 GateTable::Linear if !map.suspended => return Ok(()),
                 GateTable::Linear => {
-                    run(&CommandLine::new("dmsetup").args(["resume", name]), deadline.left()).await?;
+                    deadline.run(&CommandLine::new("dmsetup").args(["resume", name])).await?;
                     return Ok(());
                 }
                 GateTable::Error => self.close(name, deadline).await?,
@@ -118,9 +118,9 @@ impl Gates {
         let create =
             CommandLine::new("dmsetup").args(["create", name, "--uuid"]).arg(format!("{UUID_PREFIX}{name}"));
         let create = create.arg("--table").arg(format!("0 {sectors} linear {} 0", device.display()));
-        run(&create, deadline.left()).await?;
+        deadline.run(&create).await?;
         if !Path::new("/dev/mapper").join(name).exists() {
-            run(&CommandLine::new("dmsetup").args(["mknodes", name]), deadline.left()).await?;
+            deadline.run(&CommandLine::new("dmsetup").args(["mknodes", name])).await?;
         }
         Ok(())
     }
@@ -132,10 +132,10 @@ impl Gates {
     ///
     /// # Errors
     /// The map is not Hawser's, or it is in use and still leads to its device.
-    pub(super) async fn close(&self, name: &str, deadline: Deadline) -> Result<(), HostError> {
+    pub(super) async fn close(&self, name: &str, deadline: &Deadline) -> Result<(), HostError> {
         let Some(map) = self.find(name)? else { return Ok(()) };
         check_mark(&map)?;
-        let removed = run(&CommandLine::new("dmsetup").args(["remove", name]), deadline.left()).await;
+        let removed = deadline.run(&CommandLine::new("dmsetup").args(["remove", name])).await;
         match removed {
             Ok(_) => Ok(()),
             Err(error) if error.says("No such device") => Ok(()),
@@ -145,9 +145,8 @@ impl Gates {
                     return Err(HostError::refused(object(name), "is in use"));
                 }
                 let aside = format!("{UUID_PREFIX}failed-{}", map.block_name).to_lowercase();
-                run(&CommandLine::new("dmsetup").args(["rename", name, &aside]), deadline.left()).await?;
-                run(&CommandLine::new("dmsetup").args(["remove", "--deferred", &aside]), deadline.left())
-                    .await?;
+                deadline.run(&CommandLine::new("dmsetup").args(["rename", name, &aside])).await?;
+                deadline.run(&CommandLine::new("dmsetup").args(["remove", "--deferred", &aside])).await?;
                 Ok(())
             }
             Err(error) => Err(error.into()),
@@ -158,14 +157,14 @@ impl Gates {
     ///
     /// # Errors
     /// The map is not Hawser's, or a tool failed. A gate that is not there is no error.
-    pub(super) async fn fail(&self, name: &str, deadline: Deadline) -> Result<(), HostError> {
+    pub(super) async fn fail(&self, name: &str, deadline: &Deadline) -> Result<(), HostError> {
         let Some(map) = self.find(name)? else { return Ok(()) };
         check_mark(&map)?;
         if table(&map, None) == GateTable::Error || self.swap_is_running(name) {
             return Ok(());
         }
         let reload = CommandLine::new("dmsetup").args(["reload", name, "--table"]);
-        run(&reload.arg(format!("0 {} error", map.sectors)), deadline.left()).await?;
+        deadline.run(&reload.arg(format!("0 {} error", map.sectors))).await?;
         // Neither the file system's freeze nor a flush: both would wait for what is frozen below.
         let swap = CommandLine::new("dmsetup").args(["resume", "--noflush", "--nolockfs", name]);
         let mut child = start(&swap, false)?;
@@ -257,7 +256,7 @@ mod tests {
         let tree = tempfile::tempdir().unwrap();
         add_map(tree.path(), "dm-5", "hawser-a", "LVM-x", "254:5", &["drbd1000"]);
         let gates = Gates::new(tree.path());
-        let deadline = Deadline::after(Duration::from_secs(1));
+        let deadline = &Deadline::after(Duration::from_secs(1));
         for result in [gates.close("hawser-a", deadline).await, gates.fail("hawser-a", deadline).await] {
             assert!(matches!(result, Err(HostError::Refused { .. })), "{result:?}");
         }
@@ -268,7 +267,7 @@ mod tests {
         let tree = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(tree.path().join("block")).unwrap();
         let gates = Gates::new(tree.path());
-        let deadline = Deadline::after(Duration::from_secs(1));
+        let deadline = &Deadline::after(Duration::from_secs(1));
         assert_eq!(gates.close("hawser-a", deadline).await, Ok(()));
         assert_eq!(gates.fail("hawser-a", deadline).await, Ok(()));
     }

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::{
     CommandError, Deadline, HostError, beside,
-    command::{CommandLine, run, run_any_status},
+    command::CommandLine,
     lvm_report::{LogicalVolume, VOLUME_COLUMNS, is_plain, parse_volumes, tags},
     storage::StorageProvider,
 };
@@ -80,7 +80,7 @@ impl Lvm {
     async fn volumes(
         &self,
         volume_group: &str,
-        deadline: Deadline,
+        deadline: &Deadline,
     ) -> Result<BTreeMap<String, LogicalVolume>, HostError> {
         for _ in 0..3 {
             let (remembered, changes) = self.with_group(volume_group, |group| {
@@ -91,7 +91,7 @@ impl Lvm {
                 return Ok(volumes);
             }
             let command = self.list(volume_group);
-            let output = run(&command, deadline.left()).await?;
+            let output = deadline.run(&command).await?;
             let volumes: BTreeMap<_, _> = parse(&command, &output.stdout)?
                 .into_iter()
                 .map(|volume| (volume.lv_name.clone(), volume))
@@ -116,10 +116,10 @@ impl Lvm {
         &self,
         volume_group: &str,
         name: &str,
-        deadline: Deadline,
+        deadline: &Deadline,
     ) -> Result<Option<LogicalVolume>, HostError> {
         let command = self.list(&format!("{volume_group}/{name}"));
-        let output = run_any_status(&command, deadline.left()).await?;
+        let output = deadline.run_any_status(&command).await?;
         let nothing = output.stderr.contains("Failed to find logical volume");
         if output.code != Some(0) && !nothing {
             return Err(super::command::failed(&command, &output).into());
@@ -188,7 +188,7 @@ impl LvmThinPool {
 
     /// The pool itself, from memory if it was active then. One that nobody has activated since the boot, as
     /// where there is no udev, is activated: it was registered to be used.
-    async fn pool_volume(&self, deadline: Deadline) -> Result<LogicalVolume, HostError> {
+    async fn pool_volume(&self, deadline: &Deadline) -> Result<LogicalVolume, HostError> {
         let refused = |reason: &str| {
             HostError::refused(format!("thin pool {}/{}", self.volume_group, self.thin_pool), reason)
         };
@@ -209,14 +209,14 @@ impl LvmThinPool {
         }
     }
 
-    async fn activate(&self, name: &str, deadline: Deadline) -> Result<(), HostError> {
+    async fn activate(&self, name: &str, deadline: &Deadline) -> Result<(), HostError> {
         let name = format!("{}/{name}", self.volume_group);
-        run(&self.lvm.command("lvchange").args(["-ay", "-K", &name]), deadline.left()).await?;
+        deadline.run(&self.lvm.command("lvchange").args(["-ay", "-K", &name])).await?;
         Ok(())
     }
 
     /// What `lvs` would say of a volume that was made a moment ago.
-    async fn just_made(&self, volume: &BackingVolume, deadline: Deadline) -> LogicalVolume {
+    async fn just_made(&self, volume: &BackingVolume, deadline: &Deadline) -> LogicalVolume {
         let device = self.device(&volume.name);
         let size = beside::read(deadline, || device.display().to_string(), {
             let device = device.clone();
@@ -241,7 +241,7 @@ impl LvmThinPool {
         &self,
         volume: &BackingVolume,
         found: LogicalVolume,
-        deadline: Deadline,
+        deadline: &Deadline,
     ) -> Result<(), HostError> {
         let object = || self.object(&volume.name);
         if found.mark().as_ref() != Some(&volume.mark) {
@@ -276,7 +276,7 @@ impl LvmThinPool {
 
 #[async_trait]
 impl StorageProvider for LvmThinPool {
-    async fn pool(&self, deadline: Deadline) -> Result<PoolFound, HostError> {
+    async fn pool(&self, deadline: &Deadline) -> Result<PoolFound, HostError> {
         // How full a pool is changes with every write: never from memory.
         self.lvm.with_group(&self.volume_group, |group| group.read_at = None);
         let pool = self.pool_volume(deadline).await?;
@@ -290,7 +290,7 @@ impl StorageProvider for LvmThinPool {
         })
     }
 
-    async fn look(&self, name: &str, deadline: Deadline) -> Looked<BackingFound> {
+    async fn look(&self, name: &str, deadline: &Deadline) -> Looked<BackingFound> {
         match self.lvm.volumes(&self.volume_group, deadline).await {
             Err(error) => Looked::Unknown(error.to_string()),
             Ok(volumes) => match volumes.get(name) {
@@ -305,7 +305,7 @@ impl StorageProvider for LvmThinPool {
         }
     }
 
-    async fn ensure(&self, volume: &BackingVolume, deadline: Deadline) -> Result<(), HostError> {
+    async fn ensure(&self, volume: &BackingVolume, deadline: &Deadline) -> Result<(), HostError> {
         self.check_words(volume)?;
         let remembered =
             self.lvm.with_group(&self.volume_group, |group| group.volumes.get(&volume.name).cloned());
@@ -326,7 +326,7 @@ impl StorageProvider for LvmThinPool {
             command = command.arg("--addtag").arg(tag);
         }
         command = command.arg("--thinpool").arg(format!("{}/{}", self.volume_group, self.thin_pool));
-        let made = run(&command, deadline.left()).await;
+        let made = deadline.run(&command).await;
         // What was made is known well enough; after a failure nothing is remembered.
         let after = if made.is_ok() { Some(Some(self.just_made(volume, deadline).await)) } else { None };
         self.lvm.changed(&self.volume_group, &volume.name, after);
@@ -342,7 +342,7 @@ impl StorageProvider for LvmThinPool {
         }
     }
 
-    async fn remove(&self, volume: &BackingVolume, deadline: Deadline) -> Result<(), HostError> {
+    async fn remove(&self, volume: &BackingVolume, deadline: &Deadline) -> Result<(), HostError> {
         self.check_words(volume)?;
         // One command looks at the tags and removes, under LVM's own lock.
         let mut selection = format!("lv_name=\"{}\"", volume.name);
@@ -350,7 +350,7 @@ impl StorageProvider for LvmThinPool {
             selection.push_str(&format!(" && tags=\"{tag}\""));
         }
         let command = self.lvm.command("lvremove").args(["-y", "--select", &selection, &self.volume_group]);
-        let removed = run(&command, deadline.left()).await;
+        let removed = deadline.run(&command).await;
         let gone = removed.as_ref().is_ok_and(|output| output.stdout.contains("successfully removed"));
         self.lvm.changed(&self.volume_group, &volume.name, gone.then_some(None));
         removed?;
@@ -366,7 +366,7 @@ impl StorageProvider for LvmThinPool {
         }
     }
 
-    async fn new_volumes_read_zero(&self, deadline: Deadline) -> Result<(), HostError> {
+    async fn new_volumes_read_zero(&self, deadline: &Deadline) -> Result<(), HostError> {
         let pool = self.pool_volume(deadline).await?;
         if pool.zero == "zero" {
             return Ok(());

@@ -4,13 +4,14 @@
 //! reports a change. It decides nothing: which step is due is the plan's business.
 //!
 //! * [`system`]: the real one. [`sim`]: a model of it that passes the same tests.
-//! * [`command`]: runs a program. [`beside`]: what may wait for a disk. [`devices`]: sysfs and block devices. [`facts`]: what the node can do.
+//! * [`command`]: runs a program; [`deadline`] shares a time among several. [`beside`]: what may wait for a disk. [`devices`]: sysfs and block devices. [`facts`]: what the node can do.
 //! * [`storage`]: what volumes are cut from; [`lvm_thin`] with [`lvm_report`].
 //! * [`drbd`]: configuration, metadata, events and the driver of each generation.
 //! * [`gate`]: the map that consumers open; [`openers`]: who does.
 
 mod beside;
 pub mod command;
+mod deadline;
 pub mod devices;
 pub mod drbd;
 pub mod facts;
@@ -29,8 +30,9 @@ use hawser_plan::{
     observed::{PoolFound, ReplicaFound, Subject},
     step::{Provider, Step},
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 
+pub(crate) use self::deadline::Deadline;
 pub use self::{command::CommandError, facts::Facts, system::SystemHost};
 
 /// The system below a satellite, real or simulated.
@@ -130,29 +132,5 @@ impl HostError {
 
     fn file(path: &Path, error: &std::io::Error) -> Self {
         HostError::File { path: path.display().to_string(), reason: error.to_string() }
-    }
-}
-
-/// The point in time until which a step may take, shared by all the commands that it runs.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Deadline {
-    given: Duration,
-    end: Instant,
-}
-
-impl Deadline {
-    /// That much from now.
-    pub(crate) fn after(given: Duration) -> Self {
-        Deadline { given, end: Instant::now() + given }
-    }
-
-    /// What is left of it; not less than a moment, so that an error comes from the command.
-    pub(crate) fn left(self) -> Duration {
-        self.end.saturating_duration_since(Instant::now()).max(Duration::from_millis(10))
-    }
-
-    /// The error that says that `what` did not happen in time.
-    pub(crate) fn missed(self, what: impl Into<String>) -> HostError {
-        HostError::TimedOut { what: what.into(), deadline: self.given }
     }
 }

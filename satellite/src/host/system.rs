@@ -124,7 +124,7 @@ impl SystemHost {
         }
     }
 
-    async fn kernel_state(&self, deadline: Deadline) -> Result<KernelState, HostError> {
+    async fn kernel_state(&self, deadline: &Deadline) -> Result<KernelState, HostError> {
         if self.facts.drbd.is_none() {
             // Without the module nothing of DRBD can be in the kernel.
             return Ok(KernelState::default());
@@ -135,7 +135,7 @@ impl SystemHost {
     async fn create_metadata(
         &self,
         metadata: &hawser_plan::step::Metadata,
-        deadline: Deadline,
+        deadline: &Deadline,
     ) -> Result<(), HostError> {
         let provider = self.provider(&metadata.backing.provider)?;
         if metadata.day0.is_some() {
@@ -146,7 +146,7 @@ impl SystemHost {
     }
 
     /// Brings what is remembered of the subjects' pools up to date, beside the other questions of a look.
-    async fn remember_storage(&self, subjects: &[Subject], deadline: Deadline) {
+    async fn remember_storage(&self, subjects: &[Subject], deadline: &Deadline) {
         let domain =
             |subject: &Subject| subject.provider.as_ref().map(|it| it.contention_domain().to_owned());
         let one_each: BTreeMap<_, _> = subjects.iter().map(|subject| (domain(subject), subject)).collect();
@@ -160,7 +160,7 @@ impl SystemHost {
     }
 
     /// Who holds the gates of the subject. The walk goes on in its own thread if it takes too long.
-    async fn openers(&self, subject: &Subject, maps: &[Map], deadline: Deadline) -> Looked<Vec<Opener>> {
+    async fn openers(&self, subject: &Subject, maps: &[Map], deadline: &Deadline) -> Looked<Vec<Opener>> {
         let names: Vec<_> = subject.volumes.iter().map(|volume| volume.gate_name.clone()).collect();
         let all = maps.to_vec();
         let walk = tokio::task::spawn_blocking(move || {
@@ -186,11 +186,11 @@ impl Host for SystemHost {
     }
 
     async fn pool(&self, provider: &Provider) -> Result<PoolFound, HostError> {
-        self.provider(provider)?.pool(Deadline::after(LOOK)).await
+        self.provider(provider)?.pool(&Deadline::after(LOOK)).await
     }
 
     async fn look(&self, subjects: &[Subject]) -> Vec<ReplicaFound> {
-        let deadline = Deadline::after(LOOK);
+        let deadline = &Deadline::after(LOOK);
         let maps = self.gates.maps();
         let any_gate =
             maps.as_ref().is_ok_and(|maps| maps.iter().any(|map| map.uuid.starts_with(UUID_PREFIX)));
@@ -224,7 +224,7 @@ impl Host for SystemHost {
                 (volume.number, looked)
             });
             let openers = match &maps {
-                Ok(maps) if subject.openers => self.openers(subject, maps, Deadline::after(LOOK)).await,
+                Ok(maps) if subject.openers => self.openers(subject, maps, &Deadline::after(LOOK)).await,
                 Ok(_) => Looked::Unknown("not asked for".to_owned()),
                 Err(error) => Looked::Unknown(error.to_string()),
             };
@@ -240,7 +240,7 @@ impl Host for SystemHost {
     }
 
     async fn execute(&self, step: &Step, deadline: Duration) -> Result<(), HostError> {
-        let deadline = Deadline::after(deadline);
+        let deadline = &Deadline::after(deadline);
         // Steps that name no generation concern what is in this kernel.
         let loaded = || self.driver(self.facts.drbd.as_ref().map_or(Generation::V8_4, |(found, _)| *found));
         match step {

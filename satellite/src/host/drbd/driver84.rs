@@ -7,7 +7,6 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -20,7 +19,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use super::{
     super::{
         CommandError, Deadline, HostError, beside,
-        command::{CommandLine, Output, run, start},
+        command::{CommandLine, Output, start},
         devices::SECTOR,
     },
     DrbdDriver,
@@ -28,9 +27,6 @@ use super::{
     events2::{self, KernelState},
     metadata::{self, Making, Superblock},
 };
-
-/// How soon a configuration is checked; it reads files only.
-const CHECK: Duration = Duration::from_secs(20);
 
 /// DRBD 8.4 on this node.
 pub struct Driver84 {
@@ -60,9 +56,9 @@ impl Driver84 {
         &self,
         verb: &str,
         arguments: I,
-        deadline: Deadline,
+        deadline: &Deadline,
     ) -> Result<Output, CommandError> {
-        run(&CommandLine::new("drbdsetup").arg(verb).args(arguments), deadline.left()).await
+        deadline.run(&CommandLine::new("drbdsetup").arg(verb).args(arguments)).await
     }
 
     async fn attach_volume(
@@ -71,7 +67,7 @@ impl Driver84 {
         minor: u32,
         size_bytes: u64,
         backing: &BackingVolume,
-        deadline: Deadline,
+        deadline: &Deadline,
     ) -> Result<(), HostError> {
         let device = (self.device)(backing);
         let options = configuration::options(configuration, &self.surroundings)?;
@@ -94,7 +90,7 @@ impl Driver84 {
         }
     }
 
-    async fn attach_all(&self, configuration: &Configuration, deadline: Deadline) -> Result<(), HostError> {
+    async fn attach_all(&self, configuration: &Configuration, deadline: &Deadline) -> Result<(), HostError> {
         for volume in &configuration.volumes {
             if let Some(backing) = &volume.backing {
                 self.attach_volume(configuration, volume.minor, volume.size_bytes, backing, deadline).await?;
@@ -107,7 +103,7 @@ impl Driver84 {
         &self,
         configuration: &Configuration,
         peer: &str,
-        deadline: Deadline,
+        deadline: &Deadline,
     ) -> Result<(), HostError> {
         let options = configuration::options(configuration, &self.surroundings)?;
         let [here, there] = addresses(configuration, peer)?;
@@ -129,9 +125,9 @@ impl Driver84 {
 
 #[async_trait]
 impl DrbdDriver for Driver84 {
-    async fn state(&self, deadline: Deadline) -> Result<KernelState, HostError> {
+    async fn state(&self, deadline: &Deadline) -> Result<KernelState, HostError> {
         let command = CommandLine::new("drbdsetup").args(["events2", "--now", "--statistics", "all"]);
-        let output = run(&command, deadline.left()).await?;
+        let output = deadline.run(&command).await?;
         events2::parse_dump(&output.stdout).map_err(|error| {
             CommandError::Unintelligible { command: command.to_string(), message: error.to_string() }.into()
         })
@@ -141,7 +137,7 @@ impl DrbdDriver for Driver84 {
         &self,
         metadata: &Metadata,
         device: &Path,
-        deadline: Deadline,
+        deadline: &Deadline,
     ) -> Result<(), HostError> {
         let object = || format!("metadata of DRBD resource {} on {}", metadata.drbd_name, device.display());
         let due = |found: &Superblock| {
@@ -170,7 +166,7 @@ impl DrbdDriver for Driver84 {
     async fn write_configuration(
         &self,
         configuration: &Configuration,
-        deadline: Deadline,
+        deadline: &Deadline,
     ) -> Result<(), HostError> {
         let text = configuration::render(configuration, &self.surroundings, self.device)?;
         let path = self.path(&configuration.drbd_name)?;
@@ -181,7 +177,7 @@ impl DrbdDriver for Driver84 {
         write_synced(&aside, &text).map_err(|error| HostError::file(&aside, &error))?;
         // By itself: 8.4's tool cannot test a file in place of the one that it replaces.
         let check = CommandLine::new("drbdadm").arg("-c").arg(aside.display().to_string()).arg("sh-nop");
-        if let Err(error) = run(&check, CHECK.min(deadline.left())).await {
+        if let Err(error) = deadline.run(&check).await {
             fs::remove_file(&aside).map_err(|error| HostError::file(&aside, &error))?;
             return Err(error.into());
         }
@@ -214,7 +210,7 @@ impl DrbdDriver for Driver84 {
         configuration: &Configuration,
         attach: bool,
         connect: bool,
-        deadline: Deadline,
+        deadline: &Deadline,
     ) -> Result<(), HostError> {
         let options = configuration::options(configuration, &self.surroundings)?;
         let name = &configuration.drbd_name;
@@ -235,15 +231,15 @@ impl DrbdDriver for Driver84 {
         Ok(())
     }
 
-    async fn attach(&self, configuration: &Configuration, deadline: Deadline) -> Result<(), HostError> {
+    async fn attach(&self, configuration: &Configuration, deadline: &Deadline) -> Result<(), HostError> {
         self.attach_all(configuration, deadline).await
     }
 
-    async fn connect(&self, connection: &Connection, deadline: Deadline) -> Result<(), HostError> {
+    async fn connect(&self, connection: &Connection, deadline: &Deadline) -> Result<(), HostError> {
         self.connect_to(&connection.configuration, &connection.peer, deadline).await
     }
 
-    async fn disconnect(&self, connection: &Connection, deadline: Deadline) -> Result<(), HostError> {
+    async fn disconnect(&self, connection: &Connection, deadline: &Deadline) -> Result<(), HostError> {
         let addresses = addresses(&connection.configuration, &connection.peer)?;
         match self.setup("disconnect", addresses, deadline).await {
             Err(error) if error.says("unknown connection") => Ok(()),
@@ -251,13 +247,13 @@ impl DrbdDriver for Driver84 {
         }
     }
 
-    async fn adjust(&self, configuration: &Configuration, deadline: Deadline) -> Result<(), HostError> {
+    async fn adjust(&self, configuration: &Configuration, deadline: &Deadline) -> Result<(), HostError> {
         let command = CommandLine::new("drbdadm").args(["adjust", &configuration.drbd_name]);
-        run(&command, deadline.left()).await?;
+        deadline.run(&command).await?;
         Ok(())
     }
 
-    async fn promote(&self, _: &str, minors: &[u32], deadline: Deadline) -> Result<(), HostError> {
+    async fn promote(&self, _: &str, minors: &[u32], deadline: &Deadline) -> Result<(), HostError> {
         for minor in minors {
             match self.setup("primary", [minor.to_string()], deadline).await {
                 // Not a device that hangs: the kernel waits for the handler, and nothing kills that.
@@ -272,14 +268,14 @@ impl DrbdDriver for Driver84 {
         Ok(())
     }
 
-    async fn demote(&self, _: &str, minors: &[u32], deadline: Deadline) -> Result<(), HostError> {
+    async fn demote(&self, _: &str, minors: &[u32], deadline: &Deadline) -> Result<(), HostError> {
         for minor in minors {
             self.setup("secondary", [minor.to_string()], deadline).await?;
         }
         Ok(())
     }
 
-    async fn detach_force(&self, drbd_name: &str, minor: u32, deadline: Deadline) -> Result<(), HostError> {
+    async fn detach_force(&self, drbd_name: &str, minor: u32, deadline: &Deadline) -> Result<(), HostError> {
         self.setup("detach", [minor.to_string(), "--force".to_owned()], deadline).await?;
         // While it says `Failed`, a resumption would write a new UUID and end in a split brain.
         let command = CommandLine::new("drbdsetup").args(["events2", drbd_name]);
@@ -316,12 +312,12 @@ impl DrbdDriver for Driver84 {
         }
     }
 
-    async fn resume_io(&self, minor: u32, deadline: Deadline) -> Result<(), HostError> {
+    async fn resume_io(&self, minor: u32, deadline: &Deadline) -> Result<(), HostError> {
         self.setup("resume-io", [minor.to_string()], deadline).await?;
         Ok(())
     }
 
-    async fn take_down(&self, drbd_name: &str, deadline: Deadline) -> Result<(), HostError> {
+    async fn take_down(&self, drbd_name: &str, deadline: &Deadline) -> Result<(), HostError> {
         self.setup("down", [drbd_name.to_owned()], deadline).await?;
         Ok(())
     }
@@ -337,7 +333,7 @@ async fn drbdmeta<I, S>(
     minor: u32,
     device: &Path,
     verb: I,
-    deadline: Deadline,
+    deadline: &Deadline,
 ) -> Result<Output, CommandError>
 where
     I: IntoIterator<Item = S>,
@@ -345,10 +341,10 @@ where
 {
     // `--force` answers questions; what may be overwritten was decided from the superblock before.
     let command = CommandLine::new("drbdmeta").arg("--force").arg(minor.to_string()).arg("v08");
-    run(&command.arg(device.display().to_string()).arg("internal").args(verb), deadline.left()).await
+    deadline.run(&command.arg(device.display().to_string()).arg("internal").args(verb)).await
 }
 
-async fn read_superblock(device: &Path, deadline: Deadline) -> Result<Superblock, HostError> {
+async fn read_superblock(device: &Path, deadline: &Deadline) -> Result<Superblock, HostError> {
     let path = device.to_owned();
     beside::read(
         deadline,

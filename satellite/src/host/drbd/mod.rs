@@ -21,21 +21,21 @@ use super::{Deadline, HostError};
 #[async_trait]
 pub(crate) trait DrbdDriver: Send + Sync {
     /// Every resource in the kernel, asked now.
-    async fn state(&self, deadline: Deadline) -> Result<KernelState, HostError>;
+    async fn state(&self, deadline: &Deadline) -> Result<KernelState, HostError>;
 
     /// Metadata is on `device` as the step says. Never over anything that was not found blank.
     async fn create_metadata(
         &self,
         metadata: &Metadata,
         device: &Path,
-        deadline: Deadline,
+        deadline: &Deadline,
     ) -> Result<(), HostError>;
 
     /// The `.res` file says this.
     async fn write_configuration(
         &self,
         configuration: &Configuration,
-        deadline: Deadline,
+        deadline: &Deadline,
     ) -> Result<(), HostError>;
 
     /// The `.res` file is gone.
@@ -50,33 +50,33 @@ pub(crate) trait DrbdDriver: Send + Sync {
         configuration: &Configuration,
         attach: bool,
         connect: bool,
-        deadline: Deadline,
+        deadline: &Deadline,
     ) -> Result<(), HostError>;
 
     /// The disks are attached.
-    async fn attach(&self, configuration: &Configuration, deadline: Deadline) -> Result<(), HostError>;
+    async fn attach(&self, configuration: &Configuration, deadline: &Deadline) -> Result<(), HostError>;
 
     /// The connection is trying or connected.
-    async fn connect(&self, connection: &Connection, deadline: Deadline) -> Result<(), HostError>;
+    async fn connect(&self, connection: &Connection, deadline: &Deadline) -> Result<(), HostError>;
 
     /// The connection is down.
-    async fn disconnect(&self, connection: &Connection, deadline: Deadline) -> Result<(), HostError>;
+    async fn disconnect(&self, connection: &Connection, deadline: &Deadline) -> Result<(), HostError>;
 
     /// The running resource follows its file.
-    async fn adjust(&self, configuration: &Configuration, deadline: Deadline) -> Result<(), HostError>;
+    async fn adjust(&self, configuration: &Configuration, deadline: &Deadline) -> Result<(), HostError>;
 
     /// The resource is Primary.
-    async fn promote(&self, drbd_name: &str, minors: &[u32], deadline: Deadline) -> Result<(), HostError>;
+    async fn promote(&self, drbd_name: &str, minors: &[u32], deadline: &Deadline) -> Result<(), HostError>;
 
     /// The resource is Secondary.
-    async fn demote(&self, drbd_name: &str, minors: &[u32], deadline: Deadline) -> Result<(), HostError>;
+    async fn demote(&self, drbd_name: &str, minors: &[u32], deadline: &Deadline) -> Result<(), HostError>;
 
     /// The disk is detached by force and the kernel says `Diskless`.
-    async fn detach_force(&self, drbd_name: &str, minor: u32, deadline: Deadline) -> Result<(), HostError>;
+    async fn detach_force(&self, drbd_name: &str, minor: u32, deadline: &Deadline) -> Result<(), HostError>;
 
     /// I/O flows again.
-    async fn resume_io(&self, minor: u32, deadline: Deadline) -> Result<(), HostError>;
+    async fn resume_io(&self, minor: u32, deadline: &Deadline) -> Result<(), HostError>;
 
     /// The resource is not in the kernel any more.
-    async fn take_down(&self, drbd_name: &str, deadline: Deadline) -> Result<(), HostError>;
+    async fn take_down(&self, drbd_name: &str, deadline: &Deadline) -> Result<(), HostError>;
 }
