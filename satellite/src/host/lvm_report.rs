@@ -6,8 +6,8 @@ use hawser_plan::step::Mark;
 use serde::Deserialize;
 
 /// The columns that [`parse_volumes`] needs, for `-o`.
-pub const VOLUME_COLUMNS: &str =
-    "vg_name,lv_name,lv_size,lv_attr,lv_tags,pool_lv,lv_active,data_percent,metadata_percent,zero";
+pub const VOLUME_COLUMNS: &str = "vg_name,lv_name,lv_size,lv_attr,lv_tags,pool_lv,lv_active,data_percent,metadata_percent,zero,\
+     lv_when_full";
 
 /// One logical volume.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -35,12 +35,21 @@ pub struct LogicalVolume {
     pub metadata_percent: Option<u32>,
     /// "zero" where new blocks are zeroed before use.
     pub zero: String,
+    /// Thin pools: "queue" where a full one keeps writes waiting, "error" where it fails them. `None` in a report
+    /// without that column.
+    #[serde(default)]
+    pub lv_when_full: Option<String>,
 }
 
 impl LogicalVolume {
     /// Whether it is a thin pool.
     pub fn is_thin_pool(&self) -> bool {
         self.lv_attr.starts_with('t')
+    }
+
+    /// Whether a full pool keeps writes waiting instead of failing them.
+    pub fn queues_when_full(&self) -> bool {
+        self.lv_when_full.as_deref() == Some("queue")
     }
 
     /// Whether its device is there.

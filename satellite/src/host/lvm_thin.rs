@@ -209,6 +209,21 @@ impl LvmThinPool {
         }
     }
 
+    /// A full pool has to fail writes: one that keeps them waiting stalls every Primary that replicates to it.
+    fn check_full(&self, pool: &LogicalVolume) -> Result<(), HostError> {
+        if !pool.queues_when_full() {
+            return Ok(());
+        }
+        let pool = format!("{}/{}", self.volume_group, self.thin_pool);
+        Err(HostError::refused(
+            format!("thin pool {pool}"),
+            format!(
+                "keeps writes waiting when it is full, which stalls every Primary that replicates to it; have it fail \
+                 them with `lvchange --errorwhenfull y {pool}`"
+            ),
+        ))
+    }
+
     async fn activate(&self, name: &str, deadline: &Deadline) -> Result<(), HostError> {
         let name = format!("{}/{name}", self.volume_group);
         deadline.run(&self.lvm.command("lvchange").args(["-ay", "-K", &name])).await?;
@@ -233,6 +248,7 @@ impl LvmThinPool {
             data_percent: Some(0),
             metadata_percent: None,
             zero: "zero".to_owned(),
+            lv_when_full: None,
         }
     }
 
@@ -280,6 +296,7 @@ impl StorageProvider for LvmThinPool {
         // How full a pool is changes with every write: never from memory.
         self.lvm.with_group(&self.volume_group, |group| group.read_at = None);
         let pool = self.pool_volume(deadline).await?;
+        self.check_full(&pool)?;
         let used = u64::from(pool.data_percent.unwrap_or(0).min(10_000));
         Ok(PoolFound {
             capacity_bytes: pool.lv_size,
@@ -379,5 +396,24 @@ impl StorageProvider for LvmThinPool {
 
     fn device(&self, name: &str) -> PathBuf {
         PathBuf::from("/dev").join(&self.volume_group).join(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_pool_that_queues_when_it_is_full_is_refused_with_the_command_that_mends_it() {
+        let recorded = include_str!("../../tests/recorded/lvs_pool_and_volumes.json");
+        let mut found = parse_volumes(recorded).unwrap().remove(0);
+        let pool = LvmThinPool::new(Arc::new(Lvm::new(None)), "vg0", "thin");
+        for (when_full, refused) in [(None, false), (Some("error"), false), (Some("queue"), true)] {
+            found.lv_when_full = when_full.map(str::to_owned);
+            let checked = pool.check_full(&found).map_err(|error| error.to_string());
+            assert_eq!(checked.is_err(), refused, "{when_full:?}: {checked:?}");
+            assert!(checked.err().is_none_or(|text| text.contains("`lvchange --errorwhenfull y vg0/thin`")));
+        }
     }
 }
