@@ -131,7 +131,13 @@ fn unfreeze(
     if situation.behind(replica) || !all_disks(replica, kernel, |disk| disk == DiskState::UpToDate) {
         return plan.wait("I/O is frozen, and this replica may not go on alone: it is behind".to_owned());
     }
-    for peer in replica.peers.iter().filter(|peer| connected(kernel, &peer.node).is_none()) {
+    let mut away = replica.peers.iter().filter(|peer| connected(kernel, &peer.node).is_none()).peekable();
+    if away.peek().is_none() {
+        // The kernel does it in the same go. Whoever does it later may do it to the next freeze.
+        return plan
+            .wait("I/O is frozen until the kernel has sent to its peer what was under way".to_owned());
+    }
+    for peer in away {
         if let Some(reason) = arbitration.refused.get(&peer.node) {
             return plan.wait(format!("I/O is frozen; may not go on without {}: {reason}", peer.node));
         }

@@ -163,6 +163,16 @@ fn a_frozen_primary_whose_helper_is_gone_asks_and_goes_on_after_a_yes() {
 }
 
 #[test]
+fn the_kernel_alone_ends_a_freeze_when_the_peer_is_back() {
+    // The look may have seen the freeze before and the connection after; by now it may be cut again.
+    let mut scene = Scene::attached();
+    scene.kernel().suspended.fencing = true;
+
+    assert_eq!((scene.actions().len(), scene.plan().questions.len()), (0, 0));
+    assert!(scene.waits().contains("until the kernel"), "{}", scene.waits());
+}
+
+#[test]
 fn a_frozen_primary_that_is_behind_itself_never_goes_on_alone() {
     for behind in [true, false] {
         let mut scene = Scene::frozen();
