@@ -145,6 +145,7 @@ mod tests {
             (734_003_200, Some(0), Some(1094))
         );
         assert_eq!(pool.zero, "zero");
+        assert!(!pool.queues_when_full(), "it was recorded without that column");
         let volume = &volumes[1];
         assert!(!volume.is_thin_pool());
         assert_eq!((volume.lv_name.as_str(), volume.pool_lv.as_str()), ("vol1.9-0", "thin"));

@@ -406,8 +406,9 @@ mod tests {
 
     #[test]
     fn a_pool_that_queues_when_it_is_full_is_refused_with_the_command_that_mends_it() {
-        let recorded = include_str!("../../tests/recorded/lvs_pool_and_volumes.json");
+        let recorded = include_str!("../../tests/recorded/lvs_pool_that_queues.json");
         let mut found = parse_volumes(recorded).unwrap().remove(0);
+        assert!(found.is_thin_pool() && found.queues_when_full());
         let pool = LvmThinPool::new(Arc::new(Lvm::new(None)), "vg0", "thin");
         for (when_full, refused) in [(None, false), (Some("error"), false), (Some("queue"), true)] {
             found.lv_when_full = when_full.map(str::to_owned);
