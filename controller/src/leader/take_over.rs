@@ -10,7 +10,8 @@ use hawser_state::State;
 use tokio::time::Instant;
 
 use super::{
-    loops::evidence::{connected, is_diskful, outdated, owner},
+    conditions::disk_word,
+    loops::evidence::{connected, disk, is_diskful, outdated, owner},
     observed::{Observed, Sight},
 };
 
@@ -89,7 +90,7 @@ pub fn decide(
                 "the leader is new and node {holder}, which holds {name}, may still report"
             ));
         }
-        return own_ready(name, node, own_report, take_over(resource, holder));
+        return take_over(resource, holder, node, own_report);
     };
     let Sight::Known(report) = holder_sight else {
         return Decision::Undecided(format!("node {holder}, which holds {name}, has not yet reported it"));
@@ -98,7 +99,7 @@ pub fn decide(
         if own_sees_holder {
             return Decision::Undecided(healthy);
         }
-        return own_ready(name, node, own_report, take_over(resource, holder));
+        return take_over(resource, holder, node, own_report);
     }
     // A power cut sends no goodbye: only a holder that spoke after the request is surely alive.
     if holder_seen.heard_at > moments.asked {
@@ -108,20 +109,33 @@ pub fn decide(
     }
 }
 
-fn take_over(resource: &v1::Resource, holder: &str) -> Decision {
-    let generation = resource.arbitration.as_ref().map_or(0, |arbitration| arbitration.generation);
-    Decision::TakeOver { from: holder.to_owned(), generation }
-}
-
-/// Taking over needs somebody there to take it.
-fn own_ready(name: &str, node: &str, own: Option<&v1::ReplicaObserved>, then: Decision) -> Decision {
-    match own {
-        Some(_) => then,
-        None => Decision::Undecided(format!(
+/// Taking over needs somebody there to take it, with data that can be used: what is committed to a node without
+/// it keeps both copies waiting.
+fn take_over(
+    resource: &v1::Resource,
+    holder: &str,
+    node: &str,
+    own: Option<&v1::ReplicaObserved>,
+) -> Decision {
+    let name = &resource.name;
+    let Some(own) = own else {
+        return Decision::Undecided(format!(
             "node {node} is not connected to the controllers or has not reported its replica of {name}, so it cannot \
              take it over"
-        )),
+        ));
+    };
+    let disks = resource.volumes.iter().map(|volume| (volume.number, disk(own, volume.number)));
+    let mut unusable =
+        disks.filter(|(_, disk)| !matches!(disk, v1::DiskState::UpToDate | v1::DiskState::Consistent));
+    if let Some((volume, disk)) = unusable.next() {
+        return Decision::Undecided(format!(
+            "volume {volume} of {name} on node {node} is {}, so node {node} has no data to take over with; bring node \
+             {holder} back, or wait until the copy on node {node} is UpToDate: `hawser resource show {name}`",
+            disk_word(disk)
+        ));
     }
+    let generation = resource.arbitration.as_ref().map_or(0, |arbitration| arbitration.generation);
+    Decision::TakeOver { from: holder.to_owned(), generation }
 }
 
 fn healthy_message(state: &State, name: &str, holder: &str, node: &str) -> String {
@@ -208,6 +222,36 @@ mod tests {
         world.report("n2").peers[0].connection = "Connecting".into();
         assert!(matches!(decision(&world, Duration::from_secs(1)), Decision::Undecided(_)));
         assert_eq!(decision(&world, GRACE), taken());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_takes_over_without_usable_data() {
+        use v1::DiskState as D;
+        let table = [
+            (D::UpToDate, None),
+            // After a reboot alone: the take-over is what tells DRBD that it may count.
+            (D::Consistent, None),
+            (D::Unspecified, Some("not there yet")),
+            (D::Diskless, Some("Diskless")),
+            (D::Failed, Some("Failed")),
+            (D::Negotiating, Some("Negotiating")),
+            (D::Inconsistent, Some("Inconsistent")),
+            (D::Outdated, Some("Outdated")),
+        ];
+        for (disk, refusal) in table {
+            let mut world = World::attaching();
+            world.go_offline("n1");
+            world.report("n2").peers[0].connection = "Connecting".into();
+            world.report("n2").volumes[0].disk = disk.into();
+            match (decision(&world, LATER), refusal) {
+                (decision, None) => assert_eq!(decision, taken(), "{disk:?}"),
+                (Decision::Undecided(why), Some(word)) => {
+                    assert!(why.contains(&format!("volume 0 of data on node n2 is {word}")), "{why}");
+                    assert!(why.contains("bring node n1 back"), "{why}");
+                }
+                (decision, Some(_)) => panic!("{disk:?}: {decision:?}"),
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]
