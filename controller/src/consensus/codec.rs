@@ -137,15 +137,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-
-    fn member(raft_id: u64) -> v1::Member {
-        v1::Member {
-            raft_id,
-            name: format!("n{raft_id}"),
-            address: format!("[fd00::{raft_id}]:6470"),
-            store_incarnation: raft_id * 1000,
-        }
-    }
+    use crate::consensus::fixture::member;
 
     fn joint() -> Membership {
         let nodes: BTreeMap<_, _> = [1, 4, 9].map(|id| (id, Node::from(member(id)))).into();

@@ -176,18 +176,15 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::consensus::fixture::member;
 
-    fn member(raft_id: u64, store_incarnation: u64) -> v1::Member {
-        v1::Member {
-            raft_id,
-            name: format!("n{raft_id}"),
-            address: format!("10.0.0.{raft_id}:6470"),
-            store_incarnation,
-        }
+    /// Announced, without a store.
+    fn announced(raft_id: u64) -> v1::Member {
+        v1::Member { store_incarnation: 0, ..member(raft_id) }
     }
 
     fn members(configurations: Vec<BTreeSet<u64>>, all: &[u64]) -> Membership {
-        let nodes: BTreeMap<_, _> = all.iter().map(|id| (*id, member(*id, 7).into())).collect();
+        let nodes: BTreeMap<_, _> = all.iter().map(|id| (*id, member(*id).into())).collect();
         Membership::new(configurations, nodes).unwrap()
     }
 
@@ -197,14 +194,14 @@ mod tests {
         let three = || vec![BTreeSet::from([1, 4, 6])];
         type Case = (&'static str, Vec<v1::Member>, Membership, Vec<u64>, Option<Step>);
         let cases: Vec<Case> = vec![
-            ("alone", vec![member(1, 7)], members(one(), &[1]), vec![], None),
-            ("announced, not joined", vec![member(1, 7), member(4, 0)], members(one(), &[1]), vec![], None),
+            ("alone", vec![member(1)], members(one(), &[1]), vec![], None),
+            ("announced, not joined", vec![member(1), announced(4)], members(one(), &[1]), vec![], None),
             (
                 "joined",
-                vec![member(1, 7), member(4, 7)],
+                vec![member(1), member(4)],
                 members(one(), &[1]),
                 vec![],
-                Some(Step::AddLearner(member(4, 7))),
+                Some(Step::AddLearner(member(4))),
             ),
             ("one learner makes two", vec![], members(one(), &[1, 4]), vec![4], None),
             (
@@ -245,7 +242,7 @@ mod tests {
             ),
             (
                 "a left-over joint configuration comes first",
-                vec![member(9, 7)],
+                vec![member(9)],
                 members(vec![[1].into(), [1, 4, 6].into()], &[1, 4, 6]),
                 vec![4, 6],
                 Some(Step::FinishJoint),

@@ -9,6 +9,8 @@ pub mod codec;
 mod ending;
 pub mod engine;
 mod error;
+#[cfg(test)]
+mod fixture;
 mod handle;
 mod join;
 mod leadership;
