@@ -29,8 +29,10 @@ use super::{
     handle::Consensus,
     join,
     network::MESSAGE_LIMIT,
+    parties::Known,
     types::{TypeConfig, Vote},
 };
+use crate::view::Published;
 
 /// Longest silence of the sender of a snapshot.
 const SNAPSHOT_SILENCE: Duration = Duration::from_secs(10);
@@ -51,11 +53,18 @@ impl RaftDoor {
             .max_encoding_message_size(MESSAGE_LIMIT)
     }
 
-    fn check(&self, extensions: &Extensions, parties: Option<&v1::Parties>) -> Result<(), Status> {
+    fn check(
+        &self,
+        extensions: &Extensions,
+        parties: Option<&v1::Parties>,
+        vote: Option<&v1::StoredVote>,
+    ) -> Result<(), Status> {
         let inner = &self.consensus.inner;
         let name = inner.transport.controller_name(extensions)?;
         let members = inner.metrics().membership_config;
-        inner.myself.check(parties, &name, members.membership()).inspect_err(|refusal| {
+        let Published { state, revision } = inner.view.published();
+        let known = Known { members: members.membership(), state: &state, applied: revision };
+        inner.myself.check(parties, vote, &name, known).inspect_err(|refusal| {
             tracing::warn!(sender = %name, reason = refusal.message(), "refused a Raft request");
         })
     }
@@ -65,7 +74,8 @@ impl RaftDoor {
         request: Request<v1::VoteRequest>,
         is_real: bool,
     ) -> Result<Response<v1::VoteResponse>, Status> {
-        self.check(request.extensions(), request.get_ref().parties.as_ref())?;
+        let (asked, extensions) = (request.get_ref(), request.extensions());
+        self.check(extensions, asked.parties.as_ref(), asked.vote.as_ref())?;
         let request = request.into_inner();
         let mut rpc = VoteRequest::new(
             required_vote(request.vote.as_ref())?,
@@ -89,7 +99,8 @@ impl RaftService for RaftDoor {
         &self,
         request: Request<v1::AppendEntriesRequest>,
     ) -> Result<Response<v1::AppendEntriesResponse>, Status> {
-        self.check(request.extensions(), request.get_ref().parties.as_ref())?;
+        let (asked, extensions) = (request.get_ref(), request.extensions());
+        self.check(extensions, asked.parties.as_ref(), asked.vote.as_ref())?;
         let request = request.into_inner();
         let rpc = AppendEntriesRequest::<TypeConfig> {
             vote: required_vote(request.vote.as_ref())?,
@@ -135,7 +146,8 @@ impl RaftService for RaftDoor {
         &self,
         request: Request<v1::TransferLeaderRequest>,
     ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
-        self.check(request.extensions(), request.get_ref().parties.as_ref())?;
+        let (asked, extensions) = (request.get_ref(), request.extensions());
+        self.check(extensions, asked.parties.as_ref(), asked.from_leader.as_ref())?;
         let request = request.into_inner();
         let rpc = TransferLeaderRequest::new(
             required_vote(request.from_leader.as_ref())?,
@@ -171,7 +183,7 @@ impl RaftService for RaftDoor {
         let first = next_message(&mut messages)
             .await?
             .ok_or_else(|| Status::invalid_argument("a snapshot without a first message"))?;
-        self.check(&extensions, first.parties.as_ref())?;
+        self.check(&extensions, first.parties.as_ref(), first.vote.as_ref())?;
         let vote = required_vote(first.vote.as_ref())?;
         let header = first.header.ok_or_else(|| Status::invalid_argument("a snapshot without a header"))?;
         let meta = meta_from_header(&header).map_err(|malformed| Status::invalid_argument(malformed.0))?;
