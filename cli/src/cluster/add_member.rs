@@ -17,6 +17,7 @@ Example:
   hawser cluster add-member n2 10.77.0.2:6470 --out controllers/n2/create-store.json
 
 The file belongs into the new controller's data directory, /var/lib/hawser/controller/.
+Until the controller has joined, the same command writes the same order again.
 The controller also needs a certificate: hawser cluster certificate controller n2 --directory DIR")]
 pub(crate) struct AddMember {
     /// Name of the new controller, as in its certificate

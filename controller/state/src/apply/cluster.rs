@@ -81,6 +81,10 @@ pub(super) fn announce_member(transaction: &mut Transaction<'_>, command: &Annou
     names::member_name("name", &command.name)?;
     names::endpoint("address", &command.address)?;
     if let Some(other) = transaction.state().members().find(|member| member.name == command.name) {
+        // The first ticket may have been lost on its way; until a store has joined with it, it can be given again.
+        if other.address == command.address && other.store_incarnation == 0 {
+            return Ok(Success::number(other.raft_id));
+        }
         return Err(Denial::already_exists(
             "name",
             format!("controller {} was announced already, at {}", other.name, other.address),
@@ -239,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_controller_is_announced_once_and_joins_with_one_store() {
+    fn a_controller_joins_with_one_store_however_often_it_was_announced() {
         let mut cluster = Cluster::initialized();
         let announce = |name: &str, address: &str| {
             Kind::AnnounceMember(AnnounceMember { name: name.into(), address: address.into() })
@@ -249,6 +253,8 @@ mod tests {
         };
         let raft_id = cluster.applied(announce("c2", "c2:6470")).number;
         assert_eq!(raft_id, cluster.index);
+        assert_eq!(cluster.applied(announce("c2", "c2:6470")).number, raft_id, "the ticket was lost");
+        assert_eq!(cluster.state.members().count(), 2);
         assert_eq!(cluster.reason(announce("c2", "c3:6470")), RejectionReason::AlreadyExists);
         assert_eq!(cluster.reason(announce("c3", "c2:6470")), RejectionReason::AlreadyExists);
         assert_eq!(cluster.rejected(announce("c3", "c3")).field, "address");
@@ -259,6 +265,7 @@ mod tests {
         cluster.applied(joined(raft_id, 5));
         assert_eq!(cluster.reason(joined(raft_id, 6)), RejectionReason::Precondition);
         assert_eq!(cluster.state.member(raft_id).unwrap().store_incarnation, 5);
+        assert_eq!(cluster.reason(announce("c2", "c2:6470")), RejectionReason::AlreadyExists, "it has joined");
     }
 
     #[test]
