@@ -12,17 +12,19 @@ use hawser_proto::{
 pub(crate) type Verdict<T = Success> = Result<T, Denial>;
 
 /// What the outcome tells of a command that was carried out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Success {
     /// Id of the operation that carries it out; 0 if none.
     pub(crate) operation: u64,
     /// What the command gave, see `Applied.number`.
     pub(crate) number: u64,
+    /// The node that a resource was taken from; empty if it was from none.
+    pub(crate) taken_over_from: String,
 }
 
 impl Success {
     /// Done, with nothing further to tell.
-    pub(crate) const DONE: Self = Self { operation: 0, number: 0 };
+    pub(crate) const DONE: Self = Self { operation: 0, number: 0, taken_over_from: String::new() };
 
     pub(crate) fn operation(operation: u64) -> Self {
         Self { operation, ..Self::DONE }
@@ -91,8 +93,8 @@ impl From<InvalidField> for Denial {
 /// The committed form of a verdict reached at `revision`.
 pub(crate) fn outcome(verdict: Verdict, revision: u64) -> Outcome {
     let outcome = match verdict {
-        Ok(Success { operation, number }) => {
-            outcome::Outcome::Applied(Applied { revision, operation, number })
+        Ok(Success { operation, number, taken_over_from }) => {
+            outcome::Outcome::Applied(Applied { revision, operation, number, taken_over_from })
         }
         Err(Denial::Rejected(rejected)) => outcome::Outcome::Rejected(rejected),
         Err(Denial::Stale(message)) => outcome::Outcome::Stale(Stale { message }),

@@ -63,7 +63,7 @@ async fn the_survivor_of_a_power_cut_takes_over_and_the_loser_is_told_no() {
     let taken = soon("the take-over", cluster.attachments(0).create_attachment(asked.clone())).await;
     let taken = taken.unwrap().into_inner();
     assert_eq!(taken.taken_over_from, "n1");
-    let again = cluster.attachments(0).create_attachment(asked).await.unwrap().into_inner();
+    let again = cluster.attachments(0).create_attachment(asked.clone()).await.unwrap().into_inner();
     assert_eq!(again, taken, "the same key and the same request");
     let operation = cluster.wait(0, taken.result.unwrap().operation).await;
     assert_eq!(operation.state(), v1::OperationState::Succeeded);
@@ -83,6 +83,8 @@ async fn the_survivor_of_a_power_cut_takes_over_and_the_loser_is_told_no() {
     assert_eq!(outdated(&resource(&cluster).await), ["n1"]);
     back.play(|script| script.cut_off = false).await;
     wait_until(&cluster, "the sync", |resource| outdated(resource).is_empty()).await;
+    let much_later = cluster.attachments(0).create_attachment(asked).await.unwrap().into_inner();
+    assert_eq!(much_later, taken, "the answer does not depend on what became of the mark");
 }
 
 #[tokio::test(flavor = "multi_thread")]

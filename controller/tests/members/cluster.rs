@@ -223,7 +223,7 @@ pub(crate) fn create_node(name: &str) -> Command {
 
 pub(crate) fn applied(committed: &Committed) -> v1::Applied {
     match &committed.outcome.outcome {
-        Some(v1::outcome::Outcome::Applied(applied)) => *applied,
+        Some(v1::outcome::Outcome::Applied(applied)) => applied.clone(),
         other => panic!("not applied: {other:?}"),
     }
 }

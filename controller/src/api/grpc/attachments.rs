@@ -46,14 +46,11 @@ impl AttachmentService for Attachments {
             None => self.create(&write, &request).await?,
         };
         let state = self.0.consensus.view().state();
-        let resource = state.resource(&request.resource);
-        let device_paths = resource.map(view::device_paths).unwrap_or_default();
-        let taken_over_from =
-            resource.and_then(|resource| taken_over_from(resource, &applied)).unwrap_or_default();
+        let device_paths = state.resource(&request.resource).map(view::device_paths).unwrap_or_default();
         Ok(Response::new(v1::CreateAttachmentResponse {
             result: result(&applied),
             device_paths,
-            taken_over_from,
+            taken_over_from: applied.taken_over_from,
         }))
     }
 
@@ -187,14 +184,6 @@ impl Attachments {
             }
         }
     }
-}
-
-/// A take-over marks the copy that was taken from with its own log index, so that a repeated request can be
-/// answered as the first one was.
-fn taken_over_from(resource: &v1::Resource, applied: &v1::Applied) -> Option<String> {
-    let outdated = resource.arbitration.iter().flat_map(|arbitration| &arbitration.outdated);
-    let mark = outdated.into_iter().find(|mark| mark.number == applied.revision);
-    mark.map(|mark| mark.node.clone())
 }
 
 fn refused(reason: String) -> ApiError {

@@ -81,12 +81,9 @@ pub(super) fn take_over(transaction: &mut Transaction<'_>, command: &TakeOver) -
     let old_owner = arbitration.owner.clone();
     let arbitration = with_outdated(arbitration, &old_owner, transaction.index);
     revoke(transaction, &resource.name, &old_owner, &command.node);
-    attachment::grant(
-        transaction,
-        Resource { arbitration: Some(arbitration), ..resource },
-        &command.node,
-        mode,
-    )
+    let resource = Resource { arbitration: Some(arbitration), ..resource };
+    let granted = attachment::grant(transaction, resource, &command.node, mode)?;
+    Ok(Success { taken_over_from: old_owner, ..granted })
 }
 
 fn revoke(transaction: &mut Transaction<'_>, resource: &str, node: &str, taken_by: &str) {

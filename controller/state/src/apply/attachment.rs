@@ -71,7 +71,7 @@ pub(super) fn existing(
     match attachment.lifecycle() {
         AttachmentLifecycle::Attaching | AttachmentLifecycle::Attached | AttachmentLifecycle::Unspecified => {
             let operation = operations::running(transaction.state(), OperationKind::Attach, resource, node);
-            Ok(Some(Success { operation, number: attachment.generation }))
+            Ok(Some(Success { operation, number: attachment.generation, ..Success::DONE }))
         }
         AttachmentLifecycle::Detaching => Err(Denial::precondition(format!(
             "resource {resource} is being detached from node {node}: wait until that has ended"
@@ -108,7 +108,7 @@ pub(super) fn grant(
     });
     let target = Target { kind: OperationKind::Attach, resource: &name, resource_incarnation, node };
     let operation = operations::start(transaction, target, "promote");
-    Ok(Success { operation, number: generation })
+    Ok(Success { operation, number: generation, ..Success::DONE })
 }
 
 pub(super) fn confirm_attached(transaction: &mut Transaction<'_>, command: &ConfirmAttached) -> Verdict {
