@@ -95,6 +95,24 @@ impl Context {
         let key = v1::RequestKey { caller: caller.id(), key: key.to_owned(), request_sha256 };
         Ok(Write { context: self.clone(), key })
     }
+
+    /// Begins a write about which something has to be decided before it can be proposed: the write, the request
+    /// as checked, and the answer that it has already got. A repeated request is answered before anything is
+    /// decided, for the first one may have changed what a decision would come to.
+    ///
+    /// # Errors
+    /// A request without a key, one that the check refuses, and the refusal that was committed for it.
+    pub fn begin<T: Message, Checked>(
+        &self,
+        request: Request<T>,
+        key: impl FnOnce(&T) -> &str,
+        check: impl FnOnce(T) -> Result<Checked, ApiError>,
+    ) -> Result<(Write, Checked, Option<v1::Applied>), ApiError> {
+        let write = self.write(&request, key(request.get_ref()))?;
+        let request = check(request.into_inner())?;
+        let answered = write.answered()?;
+        Ok((write, request, answered))
+    }
 }
 
 impl Write {
@@ -102,7 +120,7 @@ impl Write {
     ///
     /// # Errors
     /// The committed refusal, or that the key was used for another request.
-    pub fn answered(&self) -> Result<Option<v1::Applied>, ApiError> {
+    fn answered(&self) -> Result<Option<v1::Applied>, ApiError> {
         let state = self.context.consensus.view().state();
         state.answer_to(&self.key).map(applied).transpose()
     }

@@ -39,9 +39,8 @@ impl AttachmentService for Attachments {
         &self,
         request: Request<v1::CreateAttachmentRequest>,
     ) -> Result<Response<v1::CreateAttachmentResponse>, Status> {
-        let write = self.0.write(&request, &request.get_ref().request_key)?;
-        let request = checked(request.into_inner())?;
-        let applied = match write.answered()? {
+        let (write, request, answered) = self.0.begin(request, |request| &request.request_key, checked)?;
+        let applied = match answered {
             Some(applied) => applied,
             None => self.create(&write, &request).await?,
         };

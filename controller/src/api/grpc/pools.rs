@@ -39,10 +39,10 @@ impl PoolService for Pools {
         &self,
         request: Request<v1::CreatePoolRequest>,
     ) -> Result<Response<v1::CreatePoolResponse>, Status> {
-        let write = self.0.write(&request, &request.get_ref().request_key)?;
-        let request = request.into_inner();
-        let provider = check(&request)?;
-        let applied = match write.answered()? {
+        let checked = |request| check(&request).map(|provider| (request, provider));
+        let (write, (request, provider), answered) =
+            self.0.begin(request, |request| &request.request_key, checked)?;
+        let applied = match answered {
             Some(applied) => applied,
             None => self.create(&write, request, provider).await?,
         };

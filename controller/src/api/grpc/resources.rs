@@ -38,9 +38,8 @@ impl ResourceService for Resources {
         &self,
         request: Request<v1::CreateResourceRequest>,
     ) -> Result<Response<v1::CreateResourceResponse>, Status> {
-        let write = self.0.write(&request, &request.get_ref().request_key)?;
-        let request = checked(request.into_inner())?;
-        let applied = match write.answered()? {
+        let (write, request, answered) = self.0.begin(request, |request| &request.request_key, checked)?;
+        let applied = match answered {
             Some(applied) => applied,
             None => self.create(&write, &request).await?,
         };

@@ -242,7 +242,7 @@ fn an_attached_resource_is_not_deleted() {
 #[test]
 fn a_node_without_a_free_port_takes_nothing_further() {
     let mut cluster = Cluster::with_nodes(2);
-    while cluster.state.index.ports_of("n2").take_smallest().is_some() {}
+    while cluster.state.index.ports_of("n2").take_smallest(&[]).is_some() {}
     let create = cluster.create_resource(RESOURCE, &["n1", "n2"]);
     // Through apply itself: the fixture's own check would not know of the taken ports.
     let command = hawser_proto::v1::Command {
