@@ -20,6 +20,7 @@ use hawser_controller::consensus::{
     witness::Witness,
 };
 use hawser_proto::v1;
+use nix::fcntl::{Flock, FlockArg};
 use openraft::{
     EntryPayload, RaftLogReader,
     storage::{IOFlushed, RaftLogStorage},
@@ -64,17 +65,11 @@ async fn filled() -> TempDir {
     directory
 }
 
-/// sled lets go of its lock some time after a database was dropped, and tells nobody.
+/// sled lets go of its lock some time after a database was dropped; whoever waits for the lock is told.
 fn open_below(directory: &Path) -> sled::Db {
-    for _ in 0..1_000 {
-        match sled::open(directory) {
-            Err(sled::Error::Io(error)) if error.to_string().starts_with("could not acquire lock") => {
-                std::thread::sleep(std::time::Duration::from_millis(5));
-            }
-            opened => return opened.unwrap(),
-        }
-    }
-    panic!("{} stays locked", directory.display());
+    let locked = fs::File::open(directory.join("db")).unwrap();
+    drop(Flock::lock(locked, FlockArg::LockExclusive).map_err(|(_, errno)| errno).unwrap());
+    sled::open(directory).unwrap()
 }
 
 /// The refusal of a store after something was done to it below Hawser.
