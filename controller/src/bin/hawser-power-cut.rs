@@ -143,8 +143,8 @@ fn run_rounds(arguments: &Arguments, ground: &Ground) -> anyhow::Result<Tally> {
         ground.unmount()?;
         ground.mount()?;
         let found = run_verifier(&store)?;
-        // Only this round's store matters, and room is scarce.
-        fs::remove_dir_all(&store).ok();
+        // Only to make room: if it stays, a later round that lacks it says so.
+        let _stays = fs::remove_dir_all(&store);
         ground.unmount()?;
 
         tally.acknowledged += acknowledged;
@@ -181,8 +181,8 @@ impl Ground {
     }
 
     fn make_file_system(&self) -> anyhow::Result<()> {
-        // Where these are part of the kernel there are no modules to load.
-        run(Command::new("modprobe").args(["--all", "loop", "ext4"])).ok();
+        // Where these are part of the kernel there are no modules to load; if they are missing, mount says so.
+        let _built_in = run(Command::new("modprobe").args(["--all", "loop", "ext4"]));
         if self.device.is_none() {
             File::create(self.source())?.set_len(FILE_SYSTEM_BYTES)?;
         }
@@ -203,8 +203,9 @@ impl Ground {
 
     fn clean_up(&self) {
         // It is mounted only if a round broke off.
-        self.unmount().ok();
-        fs::remove_dir_all(&self.workplace).ok();
+        let _not_mounted = self.unmount();
+        // The rounds' outcome is what counts; what stays here lies in a directory for temporary files.
+        let _stays = fs::remove_dir_all(&self.workplace);
     }
 
     /// The power cut.
@@ -256,7 +257,8 @@ fn write_until_cut(
         ground.shut_down().map(|()| counted)
     });
     end(&mut writer)?;
-    reader.join().ok();
+    // It ends with the writer's output; if it panicked, what it had counted until then was acknowledged.
+    let _panicked = reader.join();
     outcome
 }
 
@@ -337,7 +339,8 @@ fn run(command: &mut Command) -> anyhow::Result<()> {
     };
     let mut words = String::new();
     if let Some(mut errors) = process.stderr.take() {
-        errors.read_to_string(&mut words).ok();
+        // Words that cannot be read are missing from a message; the status has told the outcome.
+        let _unreadable = errors.read_to_string(&mut words);
     }
     ensure!(status.success(), "{name} failed ({status}): {}", words.trim());
     Ok(())
