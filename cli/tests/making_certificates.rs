@@ -108,6 +108,34 @@ async fn init_refuses_bad_names_and_writes_nothing() {
 }
 
 #[tokio::test]
+async fn init_orders_the_numbers_that_the_cluster_may_use() {
+    let place = tempfile::tempdir().unwrap();
+    let numbers = ["--minors", "20-29", "--ports", "9000-9009", "--reserved-ports", "9001,9003-9004"];
+    let said = run(place.path(), &[&INIT[..], &numbers].concat()).await;
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:?}");
+    let order = fs::read_to_string(place.path().join("prod/controllers/n1/create-store.json")).unwrap();
+    let order: serde_json::Value = serde_json::from_str(&order).unwrap();
+    let expected =
+        serde_json::json!({"minors": "20-29", "ports": "9000-9009", "reserved_ports": "9001,9003-9004"});
+    assert_eq!(order["numbers"], expected);
+
+    let nowhere = tempfile::tempdir().unwrap();
+    for (flag, text, expected) in [
+        ("--minors", "0-9", "--minors: 0-9 is not within 1-1048575"),
+        ("--minors", "many", "--minors: \"many\" is not a range"),
+        ("--ports", "7999-7000", "the first number is the smaller one"),
+        ("--ports", "65000-66000", "there is no such TCP port"),
+        ("--reserved-ports", "7000-7999", "--reserved-ports: nothing is left of the ports 7000-7999"),
+        ("--reserved-ports", "7000;7001", "--reserved-ports: \"7000;7001\" is not a range"),
+    ] {
+        let said = run(nowhere.path(), &[&INIT[..], &[flag, text]].concat()).await;
+        assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{flag} {text}: {said:?}");
+        assert!(said.stderr.contains(expected), "{flag} {text}: {said:?}");
+    }
+    assert_eq!(tree(nowhere.path()), BTreeMap::new());
+}
+
+#[tokio::test]
 async fn certificates_are_signed_where_the_authority_lies() {
     let place = tempfile::tempdir().unwrap();
     run(place.path(), &INIT).await;

@@ -1,9 +1,10 @@
 //! The contracts between Hawser's programs, and the forms that controllers store.
 //!
-//! Generated from `hawser/v1/*.proto`, with the rules for names and sizes that every door shares.
+//! Generated from `hawser/v1/*.proto`, with the rules for names, numbers and sizes that every door shares.
 //! This crate must never decide anything: it knows forms, not rules about the cluster.
 
 pub mod names;
+pub mod numbers;
 pub mod sizes;
 
 /// Version 1 of every contract.

@@ -19,7 +19,7 @@ pub(super) const FILE: &str = "create-store.json";
 #[serde(tag = "mode", rename_all = "lowercase")]
 pub(super) enum CreateStore {
     /// Begin the cluster.
-    Init { cluster_id: String, cluster_name: String, name: String, address: String },
+    Init { cluster_id: String, cluster_name: String, name: String, address: String, numbers: Numbers },
     /// Join a cluster that has announced this member.
     Join {
         cluster_id: String,
@@ -30,6 +30,14 @@ pub(super) enum CreateStore {
         address: String,
         members: Vec<Member>,
     },
+}
+
+/// What the cluster may hand out for DRBD, in the form that people write.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Numbers {
+    pub(super) minors: String,
+    pub(super) ports: String,
+    pub(super) reserved_ports: String,
 }
 
 /// A controller that can be asked for admission.

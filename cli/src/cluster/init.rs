@@ -10,10 +10,10 @@ use std::{
 
 use clap::Args;
 use hawser_process::tls::{Authority, Role};
-use hawser_proto::names;
+use hawser_proto::{names, numbers};
 use serde::Serialize;
 
-use super::create_store::{self, CreateStore, write_new};
+use super::create_store::{self, CreateStore, Numbers, write_new};
 use crate::{configuration::ClientConfiguration, failure::Failure, output::Screen};
 
 /// Make the certificate authority, the first certificates and a client configuration
@@ -40,6 +40,15 @@ pub(crate) struct Init {
     /// Directory to make
     #[arg(long, value_name = "DIR")]
     directory: PathBuf,
+    /// DRBD minors that the cluster may use, for its whole life
+    #[arg(long, value_name = "FIRST-LAST", default_value = "1000-49999")]
+    minors: String,
+    /// TCP ports that DRBD may use on each node, for the cluster's whole life
+    #[arg(long, value_name = "FIRST-LAST", default_value = "7000-7999")]
+    ports: String,
+    /// Ports among these that stay free, like 7010,7020-7029
+    #[arg(long, value_name = "LIST", default_value = "", hide_default_value = true)]
+    reserved_ports: String,
 }
 
 /// What was made, for programs.
@@ -57,6 +66,7 @@ impl Init {
     pub(super) fn run(self, screen: &Screen) -> Result<(), Failure> {
         names::cluster_name("name", &self.name)?;
         let controllers = controllers(&self.controllers)?;
+        self.check_numbers()?;
         refuse_to_overwrite(&self.directory)?;
         let cluster_id = uuid::Uuid::new_v4().to_string();
 
@@ -97,6 +107,11 @@ impl Init {
                     cluster_name: self.name.clone(),
                     name: (*name).to_owned(),
                     address: (*address).to_owned(),
+                    numbers: Numbers {
+                        minors: self.minors.clone(),
+                        ports: self.ports.clone(),
+                        reserved_ports: self.reserved_ports.clone(),
+                    },
                 };
                 order.write(&own.join(create_store::FILE))?;
             }
@@ -108,6 +123,15 @@ impl Init {
         };
         let client = toml::to_string(&client).map_err(|error| self.cannot_write(io::Error::other(error)))?;
         write_new(&place.join("client.toml"), &client)
+    }
+
+    fn check_numbers(&self) -> Result<(), Failure> {
+        numbers::check_minors("--minors", &numbers::range("--minors", &self.minors)?)?;
+        let ports = numbers::range("--ports", &self.ports)?;
+        numbers::check_ports("--ports", &ports)?;
+        let reserved = numbers::ranges("--reserved-ports", &self.reserved_ports)?;
+        numbers::check_reserved_ports("--reserved-ports", &reserved, &ports)?;
+        Ok(())
     }
 
     fn cannot_write(&self, source: io::Error) -> Failure {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use hawser_client::{ClientError, Tried, Unanswered};
-use hawser_proto::v1;
+use hawser_proto::{numbers, v1};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -30,8 +30,29 @@ pub(super) struct ClusterStatus {
     term: u64,
     leader: Option<String>,
     has_quorum: bool,
+    /// What the cluster may hand out for DRBD; null before it has begun.
+    numbers: Option<Numbers>,
     members: Vec<Member>,
     asked: Vec<Asked>,
+}
+
+/// Ranges as people write them.
+#[derive(Debug, Serialize)]
+struct Numbers {
+    minors: String,
+    ports: String,
+    reserved_ports: Vec<String>,
+}
+
+impl From<&v1::Numbers> for Numbers {
+    fn from(said: &v1::Numbers) -> Self {
+        let (minors, ports, reserved) = numbers::or_default(Some(said));
+        Self {
+            minors: numbers::written(&minors),
+            ports: numbers::written(&ports),
+            reserved_ports: reserved.iter().map(numbers::written).collect(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -139,6 +160,7 @@ impl ClusterStatus {
             term: best.term,
             leader: leader.map(|member| member.name.clone()),
             has_quorum: given().any(|answer| answer.term == best.term && answer.has_quorum),
+            numbers: best.numbers.as_ref().map(Numbers::from),
             members: members.collect(),
             asked: asked.collect(),
         })
@@ -204,6 +226,10 @@ mod tests {
             members: vec![view(1, "n1"), view(2, "n2")],
             feature_level: 1,
             has_quorum: quorum,
+            numbers: Some(v1::Numbers {
+                reserved_ports: vec![v1::NumberRange { first: 7010, last: 7019 }],
+                ..Default::default()
+            }),
         }
     }
 

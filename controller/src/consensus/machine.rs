@@ -229,6 +229,7 @@ mod tests {
                 address: "10.0.0.1:6470".into(),
                 store_incarnation: 5,
             }),
+            numbers: None,
         }))
     }
 

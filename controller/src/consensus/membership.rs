@@ -160,6 +160,7 @@ async fn commit_the_first(consensus: &Consensus, term: u64) -> Result<(), String
         name: identity.cluster_name.clone(),
         lineage: identity.lineage,
         first_member: Some(consensus.inner.myself.member()),
+        numbers: identity.numbers.clone(),
     });
     let committed =
         consensus.propose_in_term(term, own_command(command)).await.map_err(|error| error.to_string())?;

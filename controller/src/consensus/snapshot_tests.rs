@@ -21,6 +21,7 @@ fn state(nodes: u32) -> State {
         name: "test".into(),
         lineage: 1,
         first_member: Some(member),
+        numbers: None,
     });
     let others = (0..nodes).map(|number| {
         let ip = std::net::Ipv4Addr::from_bits(0x0a00_0000 + number).to_string();

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     StartError,
     engine::{Engine, Meta},
+    ordered_numbers::OrderedNumbers,
     sled_engine::SledEngine,
     start::open_engine,
     witness::Witness,
@@ -51,6 +52,9 @@ pub enum StoreOrder {
         name: String,
         /// host:port that the other controllers use.
         address: String,
+        /// What the cluster may hand out for DRBD, for its whole life.
+        #[serde(default)]
+        numbers: OrderedNumbers,
     },
     /// The store of a controller that an administrator has announced.
     Join {
@@ -115,7 +119,7 @@ pub(super) fn find_or_make(place: &Place, fresh_incarnation: u64) -> Result<Stor
         let Some(order) = &order else {
             return Err(StartError::NoStore { data_directory: place.data_directory.clone() });
         };
-        let identity = obey(order, fresh_incarnation);
+        let identity = obey(order, &order_path, fresh_incarnation)?;
         check_identity(place, &identity)
             .map_err(|reason| StartError::Order { path: order_path.clone(), reason })?;
         make(place, &directory, &identity)?;
@@ -124,7 +128,7 @@ pub(super) fn find_or_make(place: &Place, fresh_incarnation: u64) -> Result<Stor
     check_identity(place, &store.identity)
         .map_err(|reason| StartError::ForeignStore { path: store.directory.clone(), reason })?;
     if let Some(order) = &order {
-        let ordered = obey(order, store.identity.incarnation);
+        let ordered = obey(order, &order_path, store.identity.incarnation)?;
         if (&ordered.cluster_id, ordered.raft_id) != (&store.identity.cluster_id, store.identity.raft_id) {
             return Err(StartError::Order {
                 path: order_path,
@@ -169,19 +173,25 @@ fn read_order(path: &Path) -> Result<Option<StoreOrder>, StartError> {
 }
 
 /// The identity of the store that is ordered.
-fn obey(order: &StoreOrder, incarnation: u64) -> v1::StoreIdentity {
-    match order.clone() {
-        StoreOrder::Init { cluster_id, cluster_name, name, address } => v1::StoreIdentity {
-            cluster_id,
-            cluster_name,
-            lineage: FIRST_LINEAGE,
-            raft_id: FIRST_RAFT_ID,
-            name,
-            address,
-            incarnation,
-            began_the_cluster: true,
-            introduced_by: Vec::new(),
-        },
+fn obey(order: &StoreOrder, path: &Path, incarnation: u64) -> Result<v1::StoreIdentity, StartError> {
+    Ok(match order.clone() {
+        StoreOrder::Init { cluster_id, cluster_name, name, address, numbers } => {
+            v1::StoreIdentity {
+                cluster_id,
+                cluster_name,
+                lineage: FIRST_LINEAGE,
+                raft_id: FIRST_RAFT_ID,
+                name,
+                address,
+                incarnation,
+                began_the_cluster: true,
+                introduced_by: Vec::new(),
+                numbers: Some(numbers.read().map_err(|error| StartError::Order {
+                    path: path.to_owned(),
+                    reason: error.to_string(),
+                })?),
+            }
+        }
         StoreOrder::Join { cluster_id, cluster_name, lineage, raft_id, name, address, members } => {
             v1::StoreIdentity {
                 cluster_id,
@@ -201,9 +211,10 @@ fn obey(order: &StoreOrder, incarnation: u64) -> v1::StoreIdentity {
                         store_incarnation: member.store_incarnation,
                     })
                     .collect(),
+                numbers: None,
             }
         }
-    }
+    })
 }
 
 fn check_identity(place: &Place, identity: &v1::StoreIdentity) -> Result<(), String> {

@@ -3,13 +3,8 @@
 //! The smallest free number is given, so that every controller gives the same. It must never give a
 //! number twice: whoever frees one has to know that nobody uses it any more.
 
+use hawser_proto::v1::NumberRange;
 use imbl::OrdMap;
-
-/// Minors that a new cluster hands out, both ends included.
-pub const DEFAULT_MINORS: (u32, u32) = (1000, 49_999);
-
-/// Ports that a new cluster hands out on each node, both ends included.
-pub const DEFAULT_PORTS: (u32, u32) = (7000, 7999);
 
 /// DRBD 9 numbers the nodes of a resource from 0 to 31.
 pub const NODE_IDS: u32 = 32;
@@ -26,6 +21,17 @@ impl NumberPool {
     pub fn new((first, last): (u32, u32)) -> Self {
         let free = if first <= last { OrdMap::unit(first, last) } else { OrdMap::new() };
         Self { free, range: (first, last) }
+    }
+
+    /// As [`NumberPool::new`], without what is reserved.
+    pub fn without(range: (u32, u32), reserved: &[NumberRange]) -> Self {
+        let mut pool = Self::new(range);
+        for reserved in reserved {
+            for number in reserved.first.max(range.0)..=reserved.last.min(range.1) {
+                pool.take(number);
+            }
+        }
+        pool
     }
 
     /// Gives the smallest free number; `None` if all are taken.
@@ -114,6 +120,14 @@ mod tests {
     #[test]
     fn an_empty_range_gives_nothing() {
         assert_eq!(NumberPool::new((2, 1)).take_smallest(), None);
+    }
+
+    #[test]
+    fn what_is_reserved_is_never_given() {
+        let reserved = [(5, 1), (0, 3), (7, 7), (9, 20)].map(|(first, last)| NumberRange { first, last });
+        let mut pool = NumberPool::without((2, 9), &reserved);
+        let given: Vec<u32> = std::iter::from_fn(|| pool.take_smallest()).collect();
+        assert_eq!(given, [4, 5, 6, 8]);
     }
 
     proptest! {

@@ -41,9 +41,7 @@ impl Cluster {
     /// Nodes `n1`, `n2`, … with DRBD 8.4 and a pool each.
     pub(crate) fn with_nodes(count: usize) -> Self {
         let mut cluster = Self::initialized();
-        for number in 1..=count {
-            cluster.add_node(&format!("n{number}"), &format!("10.0.0.{number}"), facts_84());
-        }
+        cluster.add_nodes(count);
         cluster
     }
 
@@ -65,6 +63,12 @@ impl Cluster {
             attachment_incarnation: cluster.index,
         }));
         cluster
+    }
+
+    pub(crate) fn add_nodes(&mut self, count: usize) {
+        for number in 1..=count {
+            self.add_node(&format!("n{number}"), &format!("10.0.0.{number}"), facts_84());
+        }
     }
 
     pub(crate) fn add_node(&mut self, name: &str, ip: &str, facts: NodeFacts) {
@@ -175,6 +179,7 @@ pub(crate) fn initialize() -> Kind {
             address: "c1:6470".into(),
             store_incarnation: 7,
         }),
+        numbers: None,
     })
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Nothing here is stored. It must never hold a fact that the objects do not hold.
 
-use hawser_proto::v1::{Operation, OperationState, Resource};
+use hawser_proto::v1::{ClusterRecord, Operation, OperationState, Resource};
 use imbl::{OrdMap, OrdSet};
 
 use crate::alloc::NumberPool;
@@ -24,27 +24,29 @@ pub(crate) struct Index {
     pub(crate) finished: OrdSet<(u64, u64)>,
     /// (end of its life on the cluster's clock, caller, key) of the kept outcomes.
     pub(crate) expiry: OrdSet<(u64, String, String)>,
-    all_ports: (u32, u32),
+    /// What a node has to give that has given nothing yet.
+    all_ports: NumberPool,
 }
 
 impl Index {
-    pub(crate) fn new(minors: (u32, u32), ports: (u32, u32)) -> Self {
+    pub(crate) fn new(cluster: &ClusterRecord) -> Self {
+        let ports = (cluster.first_port, cluster.last_port);
         Self {
-            minors: NumberPool::new(minors),
+            minors: NumberPool::new((cluster.first_minor, cluster.last_minor)),
             ports: OrdMap::new(),
             replicas: OrdSet::new(),
             resources_by_group: OrdMap::new(),
             running: OrdSet::new(),
             finished: OrdSet::new(),
             expiry: OrdSet::new(),
-            all_ports: ports,
+            all_ports: NumberPool::without(ports, &cluster.reserved_ports),
         }
     }
 
     /// The ports of a node.
     pub(crate) fn ports_of(&mut self, node: &str) -> &mut NumberPool {
-        let all = self.all_ports;
-        self.ports.entry(node.to_owned()).or_insert_with(|| NumberPool::new(all))
+        let all = &self.all_ports;
+        self.ports.entry(node.to_owned()).or_insert_with(|| all.clone())
     }
 
     /// Takes the places and numbers of a resource. False if somebody else has one of the numbers.

@@ -69,8 +69,7 @@ impl State {
     }
 
     pub(crate) fn of(cluster: ClusterRecord) -> Self {
-        let index =
-            Index::new((cluster.first_minor, cluster.last_minor), (cluster.first_port, cluster.last_port));
+        let index = Index::new(&cluster);
         Self {
             cluster: Arc::new(cluster),
             members: OrdMap::new(),

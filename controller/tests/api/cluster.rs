@@ -10,7 +10,7 @@ use std::{
 use hawser_controller::{
     api::random::Random,
     config::{Config, RaftConfig},
-    consensus::{Introducer, ORDER_FILE, Status, StoreOrder},
+    consensus::{Introducer, ORDER_FILE, OrderedNumbers, Status, StoreOrder},
     controller::Controller,
 };
 use hawser_process::tls::{Authority, Identity, Role, install_crypto_provider};
@@ -66,6 +66,7 @@ impl Cluster {
                 cluster_name: "test".into(),
                 name: "c1".into(),
                 address: member.address.clone(),
+                numbers: OrderedNumbers::default(),
             },
         );
         cluster.start(member).await;

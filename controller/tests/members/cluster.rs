@@ -13,8 +13,8 @@ use std::{
 };
 
 use hawser_controller::consensus::{
-    Committed, Consensus, Introducer, ORDER_FILE, Options, ProposeError, Retention, StartError,
-    Status as Numbers, StoreOrder, Timing, Transport,
+    Committed, Consensus, Introducer, ORDER_FILE, Options, OrderedNumbers, ProposeError, Retention,
+    StartError, Status as Numbers, StoreOrder, Timing, Transport,
 };
 use hawser_proto::v1::{self, command::Command};
 use tempfile::TempDir;
@@ -84,11 +84,16 @@ impl Member {
     }
 
     pub(crate) fn order_init(&self) {
+        self.order_init_with(OrderedNumbers::default());
+    }
+
+    pub(crate) fn order_init_with(&self, numbers: OrderedNumbers) {
         self.order(&StoreOrder::Init {
             cluster_id: CLUSTER.to_owned(),
             cluster_name: "test".to_owned(),
             name: self.name.clone(),
             address: self.address.to_string(),
+            numbers,
         });
     }
 

@@ -6,7 +6,9 @@ mod cluster;
 
 use std::fs;
 
-use hawser_controller::consensus::{ORDER_FILE, ProposeError, ReadError, Retention, StartError, StoreOrder};
+use hawser_controller::consensus::{
+    ORDER_FILE, OrderedNumbers, ProposeError, ReadError, Retention, StartError, StoreOrder,
+};
 use hawser_proto::v1::{self, command::Command};
 
 use cluster::{CLUSTER, Member, applied, create_node, first_member, leader, proposal, three_members};
@@ -197,16 +199,37 @@ fn an_announced_controller_is_shown_and_a_second_voter_waits_for_a_third() {
 }
 
 #[test]
+fn a_cluster_begins_with_the_numbers_that_were_ordered() {
+    let mut first = Member::new("n1");
+    first.order_init_with(OrderedNumbers {
+        minors: Some("20-29".to_owned()),
+        ports: Some("9000-9009".to_owned()),
+        reserved_ports: Some("9001".to_owned()),
+    });
+    first.start().unwrap();
+    first.wait_to_lead();
+
+    let state = first.consensus().view().state();
+    let cluster = state.cluster();
+    assert_eq!((cluster.first_minor, cluster.last_minor), (20, 29));
+    assert_eq!((cluster.first_port, cluster.last_port), (9000, 9009));
+    assert_eq!(cluster.reserved_ports, [v1::NumberRange { first: 9001, last: 9001 }]);
+}
+
+#[test]
 fn orders_and_stores_of_others_are_refused() {
-    let init = |cluster: &str, name: &str| StoreOrder::Init {
+    let init = |cluster: &str, name: &str, minors: Option<&str>| StoreOrder::Init {
         cluster_id: cluster.to_owned(),
         cluster_name: "test".to_owned(),
         name: name.to_owned(),
         address: "127.0.0.1:1".to_owned(),
+        numbers: OrderedNumbers { minors: minors.map(str::to_owned), ..OrderedNumbers::default() },
     };
-    for (order, words) in
-        [(init("beef", "n1"), "certificate is for cluster"), (init(CLUSTER, "n2"), "configured as \"n1\"")]
-    {
+    for (order, words) in [
+        (init("beef", "n1", None), "certificate is for cluster"),
+        (init(CLUSTER, "n2", None), "configured as \"n1\""),
+        (init(CLUSTER, "n1", Some("0-5")), "numbers.minors: 0-5 is not within 1-1048575"),
+    ] {
         let mut member = Member::new("n1");
         member.order(&order);
         let refusal = member.start().unwrap_err().to_string();

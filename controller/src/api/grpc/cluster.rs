@@ -21,6 +21,7 @@ impl ClusterService for Cluster {
         _request: Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
         let status = self.0.consensus.status();
+        let state = self.0.consensus.view().state();
         let members = status
             .members
             .into_iter()
@@ -39,8 +40,9 @@ impl ClusterService for Cluster {
             leader: status.leader.unwrap_or_default(),
             applied_revision: status.applied,
             members,
-            feature_level: self.0.consensus.view().state().cluster().feature_level,
+            feature_level: state.cluster().feature_level,
             has_quorum: status.has_quorum && status.running,
+            numbers: state.is_initialized().then(|| numbers(state.cluster())),
         }))
     }
 
@@ -67,5 +69,13 @@ impl ClusterService for Cluster {
             lineage: cluster.lineage,
         };
         Ok(Response::new(v1::AddMemberResponse { result: result(&applied), ticket: Some(ticket) }))
+    }
+}
+
+fn numbers(cluster: &v1::ClusterRecord) -> v1::Numbers {
+    v1::Numbers {
+        minors: Some(v1::NumberRange { first: cluster.first_minor, last: cluster.last_minor }),
+        ports: Some(v1::NumberRange { first: cluster.first_port, last: cluster.last_port }),
+        reserved_ports: cluster.reserved_ports.clone(),
     }
 }

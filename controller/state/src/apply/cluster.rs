@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use hawser_proto::{
-    names,
+    names, numbers,
     v1::{
         AnnounceMember, ClusterRecord, Command, InitializeCluster, Layer, Member, RaiseFeatureLevel,
         RecordMemberJoined, ResourceGroup, Tick, command,
@@ -14,9 +14,7 @@ use hawser_proto::{
 
 use super::{Divergence, idempotency};
 use crate::{
-    CHECKSUM_INTERVAL, FEATURE_LEVEL,
-    alloc::{DEFAULT_MINORS, DEFAULT_PORTS},
-    operations,
+    CHECKSUM_INTERVAL, FEATURE_LEVEL, operations,
     state::State,
     transaction::Transaction,
     verdict::{Denial, Success, Verdict},
@@ -53,17 +51,20 @@ pub(super) fn initialize(transaction: &mut Transaction<'_>, command: &Initialize
     names::member_name("first_member.name", &member.name)?;
     names::endpoint("first_member.address", &member.address)?;
 
-    let (first_minor, last_minor) = DEFAULT_MINORS;
-    let (first_port, last_port) = DEFAULT_PORTS;
+    let (minors, ports, reserved_ports) = numbers::or_default(command.numbers.as_ref());
+    numbers::check_minors("numbers.minors", &minors)?;
+    numbers::check_ports("numbers.ports", &ports)?;
+    numbers::check_reserved_ports("numbers.reserved_ports", &reserved_ports, &ports)?;
     transaction.initialize(ClusterRecord {
         cluster_id: command.cluster_id.clone(),
         name: command.name.clone(),
         lineage: command.lineage,
         feature_level: 1,
-        first_minor,
-        last_minor,
-        first_port,
-        last_port,
+        first_minor: minors.first,
+        last_minor: minors.last,
+        first_port: ports.first,
+        last_port: ports.last,
+        reserved_ports,
         ..ClusterRecord::default()
     });
     transaction.put_member(member);
@@ -196,7 +197,7 @@ pub(super) fn divergence(state: &State, command: &Command) -> Option<Divergence>
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use hawser_proto::v1::{Checksum, RejectionReason, command::Command as Kind};
+    use hawser_proto::v1::{Checksum, NumberRange, Numbers, RejectionReason, command::Command as Kind};
 
     use super::*;
     use crate::fixture::{Cluster, create_node, initialize};
@@ -226,7 +227,22 @@ mod tests {
             _ => unreachable!("it initializes"),
         };
         type Spoil = fn(&mut InitializeCluster);
-        let cases: [(&str, Spoil); 6] = [
+        fn numbers(change: impl FnOnce(&mut Numbers)) -> Option<Numbers> {
+            let mut numbers = Numbers::default();
+            change(&mut numbers);
+            Some(numbers)
+        }
+        let cases: [(&str, Spoil); 9] = [
+            ("numbers.minors", |command| {
+                command.numbers = numbers(|it| it.minors = Some(NumberRange { first: 0, last: 5 }));
+            }),
+            ("numbers.ports", |command| {
+                command.numbers = numbers(|it| it.ports = Some(NumberRange { first: 7000, last: 70_000 }));
+            }),
+            ("numbers.reserved_ports", |command| {
+                command.numbers =
+                    numbers(|it| it.reserved_ports = vec![NumberRange { first: 7000, last: 7999 }]);
+            }),
             ("cluster_id", |command| command.cluster_id = "a b".into()),
             ("name", |command| command.name = "Lab".into()),
             ("lineage", |command| command.lineage = 0),
@@ -240,6 +256,31 @@ mod tests {
             let rejected = Cluster::empty().rejected(Kind::InitializeCluster(command));
             assert_eq!((rejected.reason(), rejected.field.as_str()), (RejectionReason::Invalid, field));
         }
+    }
+
+    #[test]
+    fn a_cluster_hands_out_what_its_first_command_says() {
+        let range = |first, last| NumberRange { first, last };
+        let Kind::InitializeCluster(first) = initialize() else { unreachable!("it initializes") };
+        let mut cluster = Cluster::empty();
+        cluster.applied(Kind::InitializeCluster(InitializeCluster {
+            numbers: Some(Numbers {
+                minors: Some(range(20, 29)),
+                ports: Some(range(9000, 9009)),
+                reserved_ports: vec![range(9000, 9001), range(9003, 9003)],
+            }),
+            ..first
+        }));
+        cluster.add_nodes(2);
+        for (name, minor, port) in [("a", 20, 9002), ("b", 21, 9004)] {
+            cluster.add_resource(name, &["n1", "n2"]);
+            let resource = cluster.state.resource(name).unwrap();
+            assert_eq!(resource.volumes[0].minor, minor);
+            assert!(resource.replicas.iter().all(|replica| replica.port == port), "{resource:?}");
+        }
+        let restored = State::from_records(cluster.state.records()).unwrap();
+        assert_eq!(restored.cluster().reserved_ports, [range(9000, 9001), range(9003, 9003)]);
+        assert_eq!(restored.index.ports["n1"], cluster.state.index.ports["n1"]);
     }
 
     #[test]
@@ -265,7 +306,11 @@ mod tests {
         cluster.applied(joined(raft_id, 5));
         assert_eq!(cluster.reason(joined(raft_id, 6)), RejectionReason::Precondition);
         assert_eq!(cluster.state.member(raft_id).unwrap().store_incarnation, 5);
-        assert_eq!(cluster.reason(announce("c2", "c2:6470")), RejectionReason::AlreadyExists, "it has joined");
+        assert_eq!(
+            cluster.reason(announce("c2", "c2:6470")),
+            RejectionReason::AlreadyExists,
+            "it has joined"
+        );
     }
 
     #[test]

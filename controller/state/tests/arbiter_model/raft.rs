@@ -261,6 +261,7 @@ fn set_up() -> State {
             address: "c1:6470".into(),
             store_incarnation: 1,
         }),
+        numbers: None,
     }));
     let mut placed = Vec::new();
     for (position, name) in NAMES.iter().enumerate() {
