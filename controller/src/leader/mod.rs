@@ -9,6 +9,7 @@
 
 pub mod conditions;
 pub mod loops;
+pub mod numbers;
 pub mod observed;
 pub mod placement_facts;
 mod reign;

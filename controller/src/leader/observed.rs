@@ -74,6 +74,8 @@ pub struct NodeSeen {
     pub removed: OrdMap<(String, u64), u64>,
     /// Resources that do not carry Hawser's mark.
     pub foreign: Vec<String>,
+    /// Minors and ports that something else holds.
+    pub numbers: v1::NumbersObserved,
     /// How it stands to its document.
     pub document: DocumentStanding,
     /// When it last said anything.
@@ -95,6 +97,7 @@ impl NodeSeen {
             replicas: OrdMap::new(),
             removed: OrdMap::new(),
             foreign: Vec::new(),
+            numbers: v1::NumbersObserved::default(),
             document,
             heard_at: now,
             sequence: 0,
@@ -130,6 +133,9 @@ impl NodeSeen {
         }
         if report.full || !report.foreign.is_empty() {
             self.foreign = report.foreign;
+        }
+        if report.full || report.numbers.is_some() {
+            self.numbers = report.numbers.unwrap_or_default();
         }
         Ok(())
     }
@@ -262,7 +268,8 @@ impl ObservedTable {
                 && report.replicas.is_empty()
                 && report.removed.is_empty()
                 && report.orders.is_empty()
-                && report.foreign.is_empty());
+                && report.foreign.is_empty()
+                && report.numbers.is_none());
         self.edit(node, session, says_something, |seen, now| seen.take_report(report, now))
             .unwrap_or(Err(ReportRefused::Superseded(session)))
     }

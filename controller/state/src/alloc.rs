@@ -3,7 +3,7 @@
 //! The smallest free number is given, so that every controller gives the same. It must never give a
 //! number twice: whoever frees one has to know that nobody uses it any more.
 
-use hawser_proto::v1::NumberRange;
+use hawser_proto::{numbers::first_outside, v1::NumberRange};
 use imbl::OrdMap;
 
 /// DRBD 9 numbers the nodes of a resource from 0 to 31.
@@ -34,14 +34,12 @@ impl NumberPool {
         pool
     }
 
-    /// Gives the smallest free number; `None` if all are taken.
-    pub fn take_smallest(&mut self) -> Option<u32> {
-        let (first, last) = self.free.get_min().copied()?;
-        self.free.remove(&first);
-        if first < last {
-            self.free.insert(first + 1, last);
-        }
-        Some(first)
+    /// Gives the smallest free number that is in none of the ranges; `None` if there is none.
+    pub fn take_smallest(&mut self, avoided: &[NumberRange]) -> Option<u32> {
+        let mut free = self.free.iter().map(|(first, last)| NumberRange { first: *first, last: *last });
+        let number = free.find_map(|interval| first_outside(&interval, avoided))?;
+        self.take(number);
+        Some(number)
     }
 
     /// Marks `number` as taken. False if it was taken already; a number outside of the range, which an
@@ -109,36 +107,44 @@ mod tests {
         let mut pool = NumberPool::new((1000, 1002));
         assert!(pool.take(1001));
         assert!(!pool.take(1001));
-        assert_eq!(pool.take_smallest(), Some(1000));
-        assert_eq!(pool.take_smallest(), Some(1002));
-        assert_eq!(pool.take_smallest(), None);
+        assert_eq!(pool.take_smallest(&[]), Some(1000));
+        assert_eq!(pool.take_smallest(&[]), Some(1002));
+        assert_eq!(pool.take_smallest(&[]), None);
         pool.release(1002);
         pool.release(1001);
-        assert_eq!(pool.take_smallest(), Some(1001));
+        assert_eq!(pool.take_smallest(&[]), Some(1001));
     }
 
     #[test]
     fn an_empty_range_gives_nothing() {
-        assert_eq!(NumberPool::new((2, 1)).take_smallest(), None);
+        assert_eq!(NumberPool::new((2, 1)).take_smallest(&[]), None);
     }
 
     #[test]
     fn what_is_reserved_is_never_given() {
         let reserved = [(5, 1), (0, 3), (7, 7), (9, 20)].map(|(first, last)| NumberRange { first, last });
         let mut pool = NumberPool::without((2, 9), &reserved);
-        let given: Vec<u32> = std::iter::from_fn(|| pool.take_smallest()).collect();
+        let given: Vec<u32> = std::iter::from_fn(|| pool.take_smallest(&[])).collect();
         assert_eq!(given, [4, 5, 6, 8]);
     }
 
     proptest! {
         /// Whatever the order, it behaves as a set of free numbers does.
         #[test]
-        fn it_behaves_as_a_set(steps in prop::collection::vec((0_u8..3, 0_u32..12), 0..60)) {
+        fn it_behaves_as_a_set(steps in prop::collection::vec((0_u8..4, 0_u32..12), 0..60)) {
             let mut pool = NumberPool::new((1, 9));
             let mut free: BTreeSet<u32> = (1..=9).collect();
             for (step, number) in steps {
                 match step {
-                    0 => prop_assert_eq!(pool.take_smallest(), free.pop_first()),
+                    0 => prop_assert_eq!(pool.take_smallest(&[]), free.pop_first()),
+                    3 => {
+                        let avoided = [NumberRange { first: 1, last: number }];
+                        let expected = free.range(number.max(1) + u32::from(number > 0)..).next().copied();
+                        prop_assert_eq!(pool.take_smallest(&avoided), expected);
+                        if let Some(number) = expected {
+                            free.remove(&number);
+                        }
+                    }
                     1 => prop_assert_eq!(pool.take(number), free.remove(&number) || !(1..=9).contains(&number)),
                     _ => {
                         pool.release(number);
@@ -155,7 +161,7 @@ mod tests {
         fn equal_sets_are_equal_pools(taken in prop::collection::btree_set(1_u32..=9, 0..9)) {
             let mut by_taking = NumberPool::new((1, 9));
             let mut by_releasing = NumberPool::new((1, 9));
-            while by_releasing.take_smallest().is_some() {}
+            while by_releasing.take_smallest(&[]).is_some() {}
             for number in 1..=9 {
                 if taken.contains(&number) {
                     prop_assert!(by_taking.take(number));

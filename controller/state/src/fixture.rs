@@ -115,6 +115,7 @@ impl Cluster {
             node_incarnation: self.state.node(node).map_or(0, |node| node.incarnation),
             pool: POOL.into(),
             pool_incarnation: self.state.pool(node, POOL).map_or(0, |pool| pool.incarnation),
+            avoided_ports: Vec::new(),
         }
     }
 

@@ -9,7 +9,7 @@ use hawser_proto::{
     v1::{
         AdvanceOperation, CancelOperation, Command, ConfirmAttached, ConfirmDetached, ConfirmReplicaRemoved,
         ConfirmResourceReady, CreateAttachment, CreateResource, CreateResourceGroup, DeleteAttachment,
-        DeleteNode, DeletePool, DeleteResource, Layer, Outdate, PlacedReplica, RecordNodeFacts,
+        DeleteNode, DeletePool, DeleteResource, Layer, NumberRange, Outdate, PlacedReplica, RecordNodeFacts,
         RecordPoolCapacity, RequestKey, Synced, TakeOver, Tick, command::Command as Kind, outcome,
     },
 };
@@ -110,6 +110,7 @@ fn kind(cluster: &Cluster, step: &Step) -> Kind {
             computed_at_revision: revision,
             shared_secret: "0123456789abcdef".into(),
             day0_generation_id: 4,
+            avoided_minors: vec![NumberRange { first: 1000, last: 1000 + u32::from(step.other) }],
         }),
         10 | 11 => Kind::ConfirmResourceReady(ConfirmResourceReady {
             resource: name,

@@ -6,7 +6,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use hawser_proto::v1::{
-    Attachment, Change, ClusterRecord, Member, Node, Operation, Resource, ResourceGroup, StoragePool,
+    Attachment, Change, ClusterRecord, Member, Node, NumberRange, Operation, Resource, ResourceGroup,
+    StoragePool,
 };
 
 use crate::{
@@ -209,9 +210,9 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// The smallest free port of a node.
-    pub(crate) fn smallest_free_port(&mut self, node: &str) -> Option<u32> {
-        self.state.index.ports_of(node).clone().take_smallest()
+    /// The smallest free port of a node that is in none of the ranges.
+    pub(crate) fn smallest_free_port(&mut self, node: &str, avoided: &[NumberRange]) -> Option<u32> {
+        self.state.index.ports_of(node).clone().take_smallest(avoided)
     }
 
     fn touch(&mut self, resource: &str) {

@@ -61,6 +61,37 @@ pub(crate) async fn attach(cluster: &Cluster, name: &str, node: &str) -> v1::Cre
     answer
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_creation_passes_over_what_something_else_holds() {
+    // Given a node on which a DRBD device and a daemon are not Hawser's.
+    let range = |first, last| v1::NumberRange { first, last };
+    let cluster = Cluster::single().await;
+    let mut satellites = Vec::new();
+    for node in ["n1", "n2"] {
+        cluster.create_node(node).await;
+        let satellite = Satellite::start(&cluster, 0, node).await;
+        if node == "n1" {
+            let numbers = v1::NumbersObserved {
+                foreign_minors: vec![range(1000, 1001)],
+                listening_ports: vec![range(22, 22), range(7000, 7000)],
+                ..Default::default()
+            };
+            satellite.play_and_report(|script| script.numbers = Some(numbers)).await;
+        }
+        satellites.push(satellite);
+        // The satellite is asked about the pool, and answers after that report.
+        cluster.create_pool(node).await;
+    }
+    wait_for_facts(&cluster).await;
+
+    create(&cluster, "data").await;
+
+    let shown = show(&cluster, "data").await.unwrap().desired.unwrap();
+    assert_eq!(shown.volumes[0].minor, 1002);
+    let ports: Vec<_> = shown.replicas.iter().map(|replica| (replica.node.as_str(), replica.port)).collect();
+    assert_eq!(ports, [("n1", 7001), ("n2", 7000)]);
+}
+
 async fn show(cluster: &Cluster, name: &str) -> Option<v1::ResourceView> {
     let request = v1::ListResourcesRequest { name: name.into(), ..Default::default() };
     cluster.resources(0).list_resources(request).await.unwrap().into_inner().resources.pop()

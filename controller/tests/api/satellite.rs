@@ -23,6 +23,8 @@ pub(crate) struct Script {
     pub(crate) suspended: String,
     /// The disks are this instead of UpToDate.
     pub(crate) disk: Option<v1::DiskState>,
+    /// What something else holds on its node.
+    pub(crate) numbers: Option<v1::NumbersObserved>,
 }
 
 pub(crate) struct Satellite {
@@ -59,6 +61,14 @@ impl Satellite {
     pub(crate) async fn play(&self, change: impl FnOnce(&mut Script)) {
         change(&mut self.script.lock().unwrap());
         self.changed.send(()).await.unwrap();
+    }
+
+    /// The same; what the satellite says after this comes after the report of the change.
+    pub(crate) async fn play_and_report(&self, change: impl FnOnce(&mut Script)) {
+        self.play(change).await;
+        // One change waits while the one before is reported: once a third waits, the first was reported.
+        self.play(|_| {}).await;
+        self.play(|_| {}).await;
     }
 }
 
@@ -168,8 +178,11 @@ impl Actor {
             free_bytes: 90 << 30,
             ..Default::default()
         });
-        let replicas =
-            document.replicas.iter().map(|replica| self.replica(&script, document.revision, replica));
+        let replicas: Vec<_> = document
+            .replicas
+            .iter()
+            .map(|replica| self.replica(&script, document.revision, replica))
+            .collect();
         let removed = document.removed.iter().map(|removed| v1::RemovalConfirmed {
             resource: removed.resource.clone(),
             replica_incarnation: removed.replica_incarnation,
@@ -179,8 +192,9 @@ impl Actor {
             sequence: self.sequence,
             full: true,
             pools: pools.collect(),
-            replicas: replicas.collect(),
+            replicas,
             removed: removed.collect(),
+            numbers: script.numbers,
             ..Default::default()
         };
         self.send(Up::Report(report)).await;

@@ -19,7 +19,7 @@ use crate::{
         error::ApiError,
         view,
     },
-    leader::{placement_facts, take_over::GRACE},
+    leader::{numbers, placement_facts, take_over::GRACE},
 };
 
 /// Group of a request that names none.
@@ -93,11 +93,15 @@ impl Resources {
         let mut stale = String::new();
         for _ in 0..PLACEMENT_ATTEMPTS {
             let placement = self.place_with_patience(request).await?;
+            let observed = self.0.reign()?.observed.picture();
+            let state = self.0.consensus.view().state();
+            let cluster = state.cluster();
             let command = v1::CreateResource {
+                avoided_minors: numbers::avoided_minors(cluster, &observed, &placement.replicas),
                 name: request.name.clone(),
                 group: request.group.clone(),
                 volume_sizes: request.volume_sizes.clone(),
-                placed: placement.replicas,
+                placed: numbers::with_avoided_ports(cluster, &observed, placement.replicas),
                 computed_at_revision: placement.computed_at_revision,
                 shared_secret: shared_secret.clone(),
                 day0_generation_id,

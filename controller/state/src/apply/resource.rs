@@ -2,25 +2,23 @@
 //!
 //! It must never hand on a number that a node may still use, and never trust the proposer's placement.
 
+mod allocation;
+
 use std::collections::BTreeSet;
 
 use hawser_proto::{
     names, sizes,
     v1::{
-        BackingVolume, ConfirmReplicaRemoved, ConfirmResourceReady, CreateResource, DeleteResource,
-        DrbdGeneration, Layer, Node, OperationKind, OperationReason, OperationState, PlacedReplica, Replica,
-        ReplicaKind, ReplicaLifecycle, Resource, ResourceGroup, ResourceLifecycle, StoragePool, Volume,
-        storage_pool::Provider,
+        ConfirmReplicaRemoved, ConfirmResourceReady, CreateResource, DeleteResource, DrbdGeneration, Layer,
+        Node, NumberRange, OperationKind, OperationReason, OperationState, PlacedReplica, Replica,
+        ReplicaLifecycle, Resource, ResourceGroup, ResourceLifecycle, StoragePool,
     },
 };
 
-use super::{
-    cluster::DEFAULT_GROUP,
-    node::{DEFAULT_ADDRESS, REPLICATION_ADDRESS},
-};
+use self::allocation::Made;
+use super::cluster::DEFAULT_GROUP;
 use crate::{
     capacity,
-    drbd_sizes::backing_size,
     operations::{self, Target},
     placement::{Need, maximum_peers, node_fits, pool_fits},
     transaction::Transaction,
@@ -56,18 +54,12 @@ pub(super) fn create(transaction: &mut Transaction<'_>, command: &CreateResource
     let need = Need { replicas: command.placed.len(), layers: &layers, volume_sizes: &volume_sizes };
     let (generation, places) = check_places(transaction, command, need)?;
 
-    let volumes = allocate_volumes(transaction, &volume_sizes, replicated)?;
+    let avoided_minors = replicated.then_some(command.avoided_minors.as_slice());
+    let volumes = allocation::volumes(transaction, &volume_sizes, avoided_minors)?;
+    let made = Made { resource: &command.name, layers: &layers, generation, volumes: &volumes };
     let mut replicas = Vec::with_capacity(places.len());
     for (place, node_id) in places.into_iter().zip(0..) {
-        replicas.push(allocate_replica(
-            transaction,
-            &command.name,
-            &layers,
-            generation,
-            &volumes,
-            place,
-            node_id,
-        )?);
+        replicas.push(allocation::replica(transaction, made, place, node_id)?);
     }
     let incarnation = transaction.index;
     let only_if_replicated = |text: String| if replicated { text } else { String::new() };
@@ -115,6 +107,8 @@ fn checked_sizes(asked: &[u64]) -> Verdict<Vec<u64>> {
 struct Place {
     node: Node,
     pool: StoragePool,
+    /// Ports that something else on the node holds.
+    avoided_ports: Vec<NumberRange>,
 }
 
 /// Checks what the proposer chose. What was right when it was computed and is no more is stale.
@@ -183,91 +177,8 @@ fn check_place(
         .map_err(|reason| Denial::precondition(format!("node {}: {reason}", node.name)))?;
     pool_fits(pool, need.bytes(generation))
         .map_err(|reason| Denial::no_capacity(format!("node {}: {reason}", node.name)))?;
-    Ok((Place { node: node.clone(), pool: pool.clone() }, generation))
-}
-
-fn allocate_volumes(
-    transaction: &mut Transaction<'_>,
-    volume_sizes: &[u64],
-    replicated: bool,
-) -> Verdict<Vec<Volume>> {
-    let mut minors = transaction.state().index.minors.clone();
-    let mut volume = |(number, size_bytes): (u32, &u64)| {
-        let minor = if replicated {
-            minors.take_smallest().ok_or_else(|| {
-                Denial::no_capacity(
-                    "every DRBD minor of the cluster is taken: delete resources, or wait for deletions",
-                )
-            })?
-        } else {
-            0
-        };
-        Ok(Volume { number, size_bytes: *size_bytes, minor })
-    };
-    (0..).zip(volume_sizes).map(&mut volume).collect()
-}
-
-fn allocate_replica(
-    transaction: &mut Transaction<'_>,
-    resource: &str,
-    layers: &[Layer],
-    generation: DrbdGeneration,
-    volumes: &[Volume],
-    Place { node, pool }: Place,
-    node_id: u32,
-) -> Verdict<Replica> {
-    let incarnation = transaction.index;
-    let backing = |volume: &Volume| {
-        let name = format!("{resource}.{incarnation}-{}", volume.number);
-        check_backing_name(&pool, &name)?;
-        let size_bytes = backing_size(volume.size_bytes, layers, generation, maximum_peers(generation));
-        Ok(BackingVolume { volume: volume.number, name, size_bytes })
-    };
-    let backing_volumes = volumes.iter().map(backing).collect::<Verdict<Vec<_>>>()?;
-    let port = if layers.contains(&Layer::Drbd) {
-        transaction.smallest_free_port(&node.name).ok_or_else(|| {
-            let message = format!(
-                "every DRBD port of node {} is taken: delete resources, or wait for deletions",
-                node.name
-            );
-            Denial::no_capacity(message)
-        })?
-    } else {
-        0
-    };
-    let has_replication = node.addresses.iter().any(|address| address.name == REPLICATION_ADDRESS);
-    let replica = Replica {
-        incarnation,
-        kind: ReplicaKind::Diskful.into(),
-        lifecycle: ReplicaLifecycle::Creating.into(),
-        pool: pool.name.clone(),
-        node_id,
-        port,
-        backing_volumes,
-        address: if has_replication { REPLICATION_ADDRESS } else { DEFAULT_ADDRESS }.to_owned(),
-        node: node.name,
-        ..Replica::default()
-    };
-    let reserved = capacity::reserve(&pool, capacity::promised_to(&replica)).map_err(Denial::no_capacity)?;
-    transaction.put_pool(reserved);
-    Ok(replica)
-}
-
-fn check_backing_name(pool: &StoragePool, name: &str) -> Verdict<()> {
-    let volume_group = match &pool.provider {
-        Some(Provider::LvmThin(provider)) => &provider.volume_group,
-        Some(Provider::Lvm(provider)) => &provider.volume_group,
-        Some(Provider::Zfs(_) | Provider::Directory(_)) | None => return Ok(()),
-    };
-    if names::fits_device_mapper(volume_group, name) {
-        return Ok(());
-    }
-    Err(Denial::invalid(
-        "name",
-        format!(
-            "the device of {name} in volume group {volume_group} would have too long a name: use a shorter one"
-        ),
-    ))
+    let avoided_ports = placed.avoided_ports.clone();
+    Ok((Place { node: node.clone(), pool: pool.clone(), avoided_ports }, generation))
 }
 
 pub(super) fn confirm_ready(transaction: &mut Transaction<'_>, command: &ConfirmResourceReady) -> Verdict {

@@ -150,6 +150,7 @@ impl Candidate<'_> {
             node_incarnation: self.node.incarnation,
             pool: self.pool.name.clone(),
             pool_incarnation: self.pool.incarnation,
+            avoided_ports: Vec::new(),
         }
     }
 }

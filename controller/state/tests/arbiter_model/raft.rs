@@ -299,6 +299,7 @@ fn set_up() -> State {
             node_incarnation,
             pool: "thin".into(),
             pool_incarnation,
+            avoided_ports: Vec::new(),
         });
     }
     let incarnation = committed(command::Command::CreateResource(CreateResource {

@@ -56,6 +56,35 @@ fn a_creation_allocates_names_and_reserves() {
 }
 
 #[test]
+fn what_something_else_holds_is_passed_over() {
+    let range = |first, last| NumberRange { first, last };
+    let mut cluster = Cluster::with_nodes(2);
+    let mut create = cluster.create_resource("web", &["n1", "n2"]);
+    create.avoided_minors = vec![range(1001, 1003), range(1000, 1000)];
+    create.placed[1].avoided_ports = vec![range(6000, 7001)];
+    cluster.applied(Kind::CreateResource(create));
+    let numbers = |cluster: &Cluster, name: &str| {
+        let resource = cluster.state.resource(name).unwrap();
+        let ports = resource.replicas.iter().map(|replica| replica.port).collect::<Vec<_>>();
+        (resource.volumes[0].minor, ports)
+    };
+    assert_eq!(numbers(&cluster, "web"), (1004, vec![7000, 7002]));
+
+    // Held no longer: the smallest free ones are given again.
+    cluster.add_resource("db", &["n1", "n2"]);
+    assert_eq!(numbers(&cluster, "db"), (1000, vec![7001, 7000]));
+
+    let mut create = cluster.create_resource("all", &["n1", "n2"]);
+    create.avoided_minors = vec![range(0, u32::MAX)];
+    assert_eq!(cluster.reason(Kind::CreateResource(create)), RejectionReason::NoCapacity);
+    let mut create = cluster.create_resource("all", &["n1", "n2"]);
+    create.placed[0].avoided_ports = vec![range(7000, 7999)];
+    let rejected = cluster.rejected(Kind::CreateResource(create));
+    assert_eq!(rejected.reason(), RejectionReason::NoCapacity);
+    assert!(rejected.message.contains("every DRBD port of node n1"), "{}", rejected.message);
+}
+
+#[test]
 fn bad_requests_are_refused_with_the_field() {
     type Spoil = fn(&mut CreateResource);
     let cases: [(&str, RejectionReason, Spoil); 15] = [
