@@ -17,6 +17,7 @@ pub mod keys;
 pub mod ledger;
 mod link;
 pub mod metrics;
+mod numbers;
 pub mod observe;
 mod orders;
 mod pools;

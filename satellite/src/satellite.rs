@@ -19,6 +19,7 @@ use crate::{
     ledger::Ledger,
     link::Link,
     metrics::Metrics,
+    numbers,
     observe::Observer,
     orders, pools,
     report::Board,
@@ -90,6 +91,12 @@ impl Satellite {
         tracker.spawn(door.serve(listener, cancelled.clone()));
         tracker.spawn(exec::supervise(Arc::clone(&shared), heard, cancelled.clone()));
         tracker.spawn(pools::watch(
+            Arc::clone(&parts.host),
+            parts.ledger.clone(),
+            board.clone(),
+            cancelled.clone(),
+        ));
+        tracker.spawn(numbers::watch(
             Arc::clone(&parts.host),
             parts.ledger.clone(),
             board.clone(),

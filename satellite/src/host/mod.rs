@@ -4,7 +4,9 @@
 //! reports a change. It decides nothing: which step is due is the plan's business.
 //!
 //! * [`system`]: the real one. [`sim`]: a model of it that passes the same tests.
-//! * [`command`]: runs a program; [`deadline`] shares a time among several. [`beside`]: what may wait for a disk. [`devices`]: sysfs and block devices. [`facts`]: what the node can do.
+//! * [`command`]: runs a program; [`deadline`] shares a time among several. [`beside`]: what may wait for a disk.
+//!   [`devices`]: sysfs and block devices. [`facts`]: what the node can do. [`numbers`]: minors and ports that the
+//!   kernel holds.
 //! * [`storage`]: what volumes are cut from; [`lvm_thin`] with [`lvm_report`].
 //! * [`drbd`]: configuration, metadata, events and the driver of each generation.
 //! * [`gate`]: the map that consumers open; [`openers`]: who does.
@@ -18,6 +20,7 @@ pub mod facts;
 pub mod gate;
 pub mod lvm_report;
 pub mod lvm_thin;
+pub mod numbers;
 pub mod openers;
 pub mod sim;
 pub mod storage;
@@ -33,7 +36,7 @@ use hawser_plan::{
 use tokio::sync::watch;
 
 pub(crate) use self::deadline::Deadline;
-pub use self::{command::CommandError, facts::Facts, system::SystemHost};
+pub use self::{command::CommandError, facts::Facts, numbers::Numbers, system::SystemHost};
 
 /// The system below a satellite, real or simulated.
 #[async_trait]
@@ -41,6 +44,11 @@ pub trait Host: Send + Sync + 'static {
     /// What the node is and what is missing on it. Never fails: what cannot be found out is said in
     /// [`Facts::missing`].
     async fn facts(&self) -> Facts;
+
+    /// Minors and ports that the kernel holds, Hawser's own among them. None where there is no kernel to ask.
+    async fn numbers(&self) -> Numbers {
+        Numbers::default()
+    }
 
     /// How a pool stands now.
     ///

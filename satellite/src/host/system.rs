@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::{
-    CommandError, Deadline, Facts, Host, HostError,
+    CommandError, Deadline, Facts, Host, HostError, Numbers,
     command::{CommandLine, start},
     devices::{self, Map},
     drbd::{
@@ -36,7 +36,7 @@ use super::{
     facts,
     gate::{Gates, UUID_PREFIX},
     lvm_thin::{Lvm, LvmThinPool},
-    openers,
+    numbers, openers,
     storage::StorageProvider,
 };
 
@@ -183,6 +183,12 @@ impl SystemHost {
 impl Host for SystemHost {
     async fn facts(&self) -> Facts {
         self.facts.clone()
+    }
+
+    async fn numbers(&self) -> Numbers {
+        let looking = tokio::task::spawn_blocking(|| numbers::find(Path::new(SYS), Path::new("/proc")));
+        // It panics only where this program has a fault; nothing found then is nothing to avoid.
+        looking.await.unwrap_or_default()
     }
 
     async fn pool(&self, provider: &Provider) -> Result<PoolFound, HostError> {

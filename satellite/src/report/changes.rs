@@ -46,12 +46,14 @@ impl Changes {
                     revision: *revision,
                 })
                 .collect(),
+            numbers: (self.sent.numbers != facts.numbers).then(|| facts.numbers.clone()),
             ..v1::Report::default()
         };
         let quiet = replicas.is_empty()
             && report.pools.is_empty()
             && report.orders.is_empty()
-            && report.removed.is_empty();
+            && report.removed.is_empty()
+            && report.numbers.is_none();
         if quiet && !full && self.last.is_some_and(|last| now < last + INTERVAL) {
             return None;
         }
@@ -65,6 +67,7 @@ impl Changes {
         self.sent.pools.clone_from(&facts.pools);
         self.sent.orders.clone_from(&facts.orders);
         self.sent.removed.clone_from(&facts.removed);
+        self.sent.numbers.clone_from(&facts.numbers);
         self.sequence += 1;
         report.sequence = self.sequence;
         self.last = Some(now);
@@ -180,6 +183,21 @@ mod tests {
         let empty = changes.next(&Facts::default()).unwrap();
 
         assert_eq!(empty, v1::Report { sequence: 2, ..Default::default() });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn held_numbers_are_told_when_they_change_and_in_each_session() {
+        let held = |last| v1::NumbersObserved {
+            listening_ports: vec![v1::NumberRange { first: 22, last }],
+            ..Default::default()
+        };
+        let facts = |last| Facts { numbers: held(last), ..Facts::default() };
+        for _session in 0..2 {
+            let mut changes = Changes::default();
+            assert_eq!(changes.next(&facts(22)).unwrap().numbers, Some(held(22)));
+            assert_eq!(changes.next(&facts(22)), None);
+            assert_eq!(changes.next(&facts(23)).unwrap().numbers, Some(held(23)));
+        }
     }
 
     #[tokio::test(start_paused = true)]

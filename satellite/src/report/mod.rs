@@ -29,6 +29,8 @@ pub struct Facts {
     pub pools: BTreeMap<String, v1::PoolObserved>,
     /// One-shot orders, by id.
     pub orders: BTreeMap<u64, v1::OrderObserved>,
+    /// Minors and ports that something else holds.
+    pub numbers: v1::NumbersObserved,
 }
 
 /// The board. Cheap to share.
@@ -88,6 +90,15 @@ impl Board {
         self.change(|facts| {
             let changed = facts.orders != orders;
             facts.orders = orders;
+            changed
+        });
+    }
+
+    /// Replaces what is known of minors and ports that something else holds.
+    pub fn put_numbers(&self, numbers: v1::NumbersObserved) {
+        self.change(|facts| {
+            let changed = facts.numbers != numbers;
+            facts.numbers = numbers;
             changed
         });
     }
