@@ -1,224 +1,13 @@
-//! What the satellites reported to the present leader: facts, never stored, never older than the reign.
+//! The present picture of what is observed, and who is told that it changed.
 //!
-//! Three-valued: a replica is certainly absent, unknown, or known as it was last seen. Only an open session
-//! that has sent its full report makes anything certain. This room must never decide anything, and must
-//! never let a report of a superseded session through.
+//! It must never hold its lock while somebody reads a picture.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hawser_proto::v1;
-use imbl::OrdMap;
 use tokio::{sync::watch, time::Instant};
 
-/// What is known about one replica, by certainty.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Sight<'a> {
-    /// Certainly nothing of it is on the node.
-    Absent,
-    /// Something may be there; nobody looked since the session began, or nobody can look.
-    Unknown,
-    /// As the node's kernel showed it last.
-    Known(&'a v1::ReplicaObserved),
-}
-
-impl<'a> Sight<'a> {
-    /// The report, where the replica is known.
-    #[must_use]
-    pub fn known(self) -> Option<&'a v1::ReplicaObserved> {
-        match self {
-            Self::Known(observed) => Some(observed),
-            Self::Absent | Self::Unknown => None,
-        }
-    }
-}
-
-/// A replica's report and when it arrived.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ReplicaSeen {
-    /// The report itself.
-    pub observed: v1::ReplicaObserved,
-    /// Arrival, on the leader's monotonic clock.
-    pub at: Instant,
-}
-
-/// How the satellite stands to its desired document.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DocumentStanding {
-    /// Lineage and revision that the satellite has on its disk.
-    pub accepted: (u64, u64),
-    /// Why it refused the last one; empty if it did not.
-    pub refused: String,
-    /// It holds other bytes than the leader renders for the same revision: an alarm.
-    pub differs: bool,
-}
-
-/// All that one satellite reported in its latest session.
-#[derive(Debug, Clone)]
-pub struct NodeSeen {
-    /// The session that reported it.
-    pub session: u64,
-    /// That session is open.
-    pub online: bool,
-    /// A full report has arrived in that session.
-    pub complete: bool,
-    /// The hello's description of the node.
-    pub node: v1::NodeObserved,
-    /// By name.
-    pub pools: OrdMap<String, v1::PoolObserved>,
-    /// By resource and replica incarnation.
-    pub replicas: OrdMap<(String, u64), ReplicaSeen>,
-    /// By resource and replica incarnation: the revision under which nothing was left of it.
-    pub removed: OrdMap<(String, u64), u64>,
-    /// Resources that do not carry Hawser's mark.
-    pub foreign: Vec<String>,
-    /// Minors and ports that something else holds.
-    pub numbers: v1::NumbersObserved,
-    /// How it stands to its document.
-    pub document: DocumentStanding,
-    /// When it last said anything.
-    pub heard_at: Instant,
-    /// Of the last report; reports rise by one.
-    sequence: u64,
-}
-
-impl NodeSeen {
-    /// The beginning of a session: nothing is certain yet.
-    #[must_use]
-    pub fn opened(session: u64, node: v1::NodeObserved, document: DocumentStanding, now: Instant) -> Self {
-        Self {
-            session,
-            online: true,
-            complete: false,
-            node,
-            pools: OrdMap::new(),
-            replicas: OrdMap::new(),
-            removed: OrdMap::new(),
-            foreign: Vec::new(),
-            numbers: v1::NumbersObserved::default(),
-            document,
-            heard_at: now,
-            sequence: 0,
-        }
-    }
-
-    fn take_report(&mut self, report: v1::Report, now: Instant) -> Result<(), ReportRefused> {
-        let expected = self.sequence + 1;
-        if report.sequence != expected {
-            return Err(ReportRefused::OutOfSequence { expected, found: report.sequence });
-        }
-        if !report.full && !self.complete {
-            return Err(ReportRefused::FirstNotFull);
-        }
-        self.sequence = expected;
-        if report.full {
-            self.complete = true;
-            self.pools.clear();
-            self.replicas.clear();
-            self.removed.clear();
-        }
-        for pool in report.pools {
-            self.pools.insert(pool.name.clone(), pool);
-        }
-        for observed in report.replicas {
-            let key = (observed.resource.clone(), observed.replica_incarnation);
-            self.replicas.insert(key, ReplicaSeen { observed, at: now });
-        }
-        for removal in report.removed {
-            let key = (removal.resource, removal.replica_incarnation);
-            self.replicas.remove(&key);
-            self.removed.insert(key, removal.revision);
-        }
-        if report.full || !report.foreign.is_empty() {
-            self.foreign = report.foreign;
-        }
-        if report.full || report.numbers.is_some() {
-            self.numbers = report.numbers.unwrap_or_default();
-        }
-        Ok(())
-    }
-}
-
-/// Why a report was not taken. The session ends; the satellite redials and reports in full.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum ReportRefused {
-    /// A newer session of the same node is open, or the reign ended.
-    #[error("session {0} was superseded; dial again")]
-    Superseded(u64),
-    /// A report was lost or repeated.
-    #[error("report {found} arrived where {expected} was due; dial again and report in full")]
-    OutOfSequence {
-        /// Number that was due.
-        expected: u64,
-        /// Number that arrived.
-        found: u64,
-    },
-    /// Deltas mean nothing before the first full report.
-    #[error("the first report of a session must be full")]
-    FirstNotFull,
-}
-
-/// An immutable picture of everything observed; cloning it is cheap.
-#[derive(Debug, Clone, Default)]
-pub struct Observed {
-    nodes: OrdMap<String, Arc<NodeSeen>>,
-}
-
-impl Observed {
-    /// What was seen of a node in its latest session, also when that has ended.
-    #[must_use]
-    pub fn node(&self, name: &str) -> Option<&NodeSeen> {
-        self.nodes.get(name).map(AsRef::as_ref)
-    }
-
-    /// All nodes that had a session in this reign, by name.
-    pub fn nodes(&self) -> impl Iterator<Item = (&String, &NodeSeen)> {
-        self.nodes.iter().map(|(name, seen)| (name, seen.as_ref()))
-    }
-
-    /// Whether a session of the node is open.
-    #[must_use]
-    pub fn is_online(&self, node: &str) -> bool {
-        self.node(node).is_some_and(|seen| seen.online)
-    }
-
-    /// What is certain about a replica right now.
-    #[must_use]
-    pub fn replica(&self, node: &str, resource: &str, incarnation: u64) -> Sight<'_> {
-        let Some(seen) = self.node(node).filter(|seen| seen.online && seen.complete) else {
-            return Sight::Unknown;
-        };
-        match seen.replicas.get(&(resource.to_owned(), incarnation)) {
-            None => Sight::Absent,
-            Some(replica) => match replica.observed.presence() {
-                v1::Presence::Absent => Sight::Absent,
-                v1::Presence::Present => Sight::Known(&replica.observed),
-                v1::Presence::Unknown | v1::Presence::Unspecified => Sight::Unknown,
-            },
-        }
-    }
-
-    /// The last report of a replica and its age, whether or not the session is still open. For display:
-    /// decisions use [`Observed::replica`].
-    #[must_use]
-    pub fn last_seen(
-        &self,
-        node: &str,
-        resource: &str,
-        incarnation: u64,
-        now: Instant,
-    ) -> Option<(&v1::ReplicaObserved, Duration)> {
-        let replica = self.node(node)?.replicas.get(&(resource.to_owned(), incarnation))?;
-        Some((&replica.observed, now.saturating_duration_since(replica.at)))
-    }
-
-    /// Puts a node's picture in place. Tables of tests are made with it.
-    pub fn insert(&mut self, node: &str, seen: NodeSeen) {
-        self.nodes.insert(node.to_owned(), Arc::new(seen));
-    }
-}
+use super::{DocumentStanding, NodeSeen, Observed, ReportRefused};
 
 /// Holds the present picture and tells whoever waits that it changed. Clones share it.
 #[derive(Debug, Clone)]
@@ -324,7 +113,10 @@ impl ObservedTable {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::time::Duration;
+
     use super::*;
+    use crate::leader::observed::Sight;
 
     fn report(sequence: u64, full: bool, incarnations: &[u64]) -> v1::Report {
         v1::Report {

@@ -1,0 +1,115 @@
+//! Of nodes and their pools: reachable, reported, obeying, fit for use.
+//!
+//! It must never blame a pool or a replica for what its node lacks.
+
+use hawser_proto::v1;
+
+use super::condition;
+use crate::leader::observed::{NodeSeen, Observed};
+
+/// Of a node.
+#[must_use]
+pub fn of_node(observed: Option<&Observed>, node: &v1::Node) -> Vec<v1::Condition> {
+    let Some(observed) = observed else { return Vec::new() };
+    let name = &node.name;
+    let Some(seen) = observed.node(name).filter(|seen| seen.online) else {
+        return vec![unreachable(name)];
+    };
+    let mut found = Vec::new();
+    if !seen.complete {
+        found.push(unreported(name));
+    }
+    found.extend(of_document(name, node, seen));
+    if !seen.node.missing.is_empty() {
+        let missing = seen.node.missing.join(", ");
+        found.push(condition("ToolsMissing", name, format!("node {name} lacks {missing}; install it there")));
+    }
+    let facts = seen.node.facts.clone().unwrap_or_default();
+    if facts.drbd_generation() == v1::DrbdGeneration::DrbdGeneration84 && !facts.helper_can_run {
+        found.push(condition(
+            "HelperCannotRun",
+            name,
+            format!("the kernel of node {name} may not run DRBD's fence-peer helper, so it can have no replica of a \
+                     two-node resource; enable usermode_helper there"),
+        ));
+    }
+    if !seen.foreign.is_empty() {
+        found.push(condition(
+            "ForeignResources",
+            name,
+            format!(
+                "node {name} has DRBD resources that are not Hawser's: {}; they are left alone",
+                seen.foreign.join(", ")
+            ),
+        ));
+    }
+    found
+}
+
+pub(super) fn unreachable(node: &str) -> v1::Condition {
+    condition(
+        "NodeUnreachable",
+        node,
+        format!(
+            "node {node} is not connected to the controllers; check the machine, its network and hawser-satellite"
+        ),
+    )
+}
+
+pub(super) fn unreported(node: &str) -> v1::Condition {
+    condition("NotReported", node, format!("node {node} has connected but not yet reported what it has"))
+}
+
+pub(super) fn of_document(name: &str, node: &v1::Node, seen: &NodeSeen) -> Option<v1::Condition> {
+    let document = &seen.document;
+    if document.differs {
+        return Some(condition(
+            "DocumentDiffers",
+            name,
+            format!(
+                "ALARM: node {name} holds other orders than the controllers have at revision {}; keep both for analysis",
+                node.document_revision
+            ),
+        ));
+    }
+    if !document.refused.is_empty() {
+        return Some(condition(
+            "DocumentRefused",
+            name,
+            format!(
+                "node {name} refused its orders of revision {}: {}",
+                node.document_revision, document.refused
+            ),
+        ));
+    }
+    (document.accepted.1 < node.document_revision).then(|| {
+        condition(
+            "DocumentPending",
+            name,
+            format!("node {name} has not yet stored its orders of revision {}", node.document_revision),
+        )
+    })
+}
+
+/// Of a storage pool.
+#[must_use]
+pub fn of_pool(observed: Option<&Observed>, pool: &v1::StoragePool) -> Vec<v1::Condition> {
+    let Some(observed) = observed else { return Vec::new() };
+    let Some(seen) = observed.node(&pool.node).filter(|seen| seen.online) else {
+        return vec![unreachable(&pool.node)];
+    };
+    let report = seen.pools.get(&pool.name).filter(|report| report.incarnation == pool.incarnation);
+    match report {
+        None => vec![condition(
+            "NotReported",
+            &pool.node,
+            format!("node {} has not yet reported pool {}", pool.node, pool.name),
+        )],
+        Some(report) if !report.problem.is_empty() => vec![condition(
+            "PoolUnusable",
+            &pool.node,
+            format!("pool {} on node {} cannot be used: {}", pool.name, pool.node, report.problem),
+        )],
+        Some(_) => Vec::new(),
+    }
+}

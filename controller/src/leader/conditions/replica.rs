@@ -1,0 +1,229 @@
+//! Of resources and their replicas: there, connected, in sync, or why not.
+//!
+//! It must never call a copy behind that Raft does not call so, nor in order because nothing was heard of it.
+
+use hawser_proto::{sizes, v1};
+use hawser_state::State;
+
+use super::{
+    condition,
+    node::{of_document, unreachable, unreported},
+};
+use crate::leader::{
+    loops::evidence::{connected, disk, is_diskful, is_replicated, outdated},
+    observed::{Observed, Sight},
+};
+
+/// Of a resource and all its replicas.
+#[must_use]
+pub fn of_resource(
+    state: &State,
+    observed: Option<&Observed>,
+    resource: &v1::Resource,
+) -> Vec<v1::Condition> {
+    resource.replicas.iter().flat_map(|replica| of_replica(state, observed, resource, replica)).collect()
+}
+
+/// Of one replica.
+#[must_use]
+pub fn of_replica(
+    state: &State,
+    observed: Option<&Observed>,
+    resource: &v1::Resource,
+    replica: &v1::Replica,
+) -> Vec<v1::Condition> {
+    let mut found = Vec::new();
+    if let Some(mark) = outdated(resource, &replica.node) {
+        found.push(condition(
+            "Outdated",
+            &replica.node,
+            format!(
+                "the copy of {} on node {} is behind since revision {}; it counts again once it has synced",
+                resource.name, replica.node, mark.number
+            ),
+        ));
+    }
+    let Some(observed) = observed else { return found };
+    let present = if replica.lifecycle() == v1::ReplicaLifecycle::Removed {
+        Vec::new()
+    } else {
+        Look { state, resource, replica, node: &replica.node }.conditions(observed)
+    };
+    // What the node says comes first: it explains why the copy is behind.
+    found.splice(0..0, present);
+    found
+}
+
+/// One replica, looked at.
+struct Look<'a> {
+    state: &'a State,
+    resource: &'a v1::Resource,
+    replica: &'a v1::Replica,
+    node: &'a str,
+}
+
+impl Look<'_> {
+    fn conditions(&self, observed: &Observed) -> Vec<v1::Condition> {
+        let Some(seen) = observed.node(self.node).filter(|seen| seen.online) else {
+            return vec![unreachable(self.node)];
+        };
+        if !seen.complete {
+            return vec![unreported(self.node)];
+        }
+        let document = self.state.node(self.node).and_then(|node| of_document(self.node, node, seen));
+        let mut found: Vec<_> = document.into_iter().collect();
+        let removing = self.replica.lifecycle() == v1::ReplicaLifecycle::Removing;
+        match observed.replica(self.node, &self.resource.name, self.replica.incarnation) {
+            Sight::Unknown => found.push(self.say(
+                "Unknown",
+                format!("node {} cannot tell whether it has a replica of {}", self.node, self.resource.name),
+            )),
+            Sight::Absent if removing => found.push(self.say(
+                "Removing",
+                format!(
+                    "node {} has not yet confirmed that nothing of {} is left",
+                    self.node, self.resource.name
+                ),
+            )),
+            Sight::Absent => found.push(self.say(
+                "NotCreated",
+                format!("the replica of {} on node {} is not there yet", self.resource.name, self.node),
+            )),
+            Sight::Known(report) => {
+                found.extend(self.trouble(report));
+                if removing {
+                    found.push(self.say(
+                        "Removing",
+                        format!(
+                            "the replica of {} on node {} is being removed",
+                            self.resource.name, self.node
+                        ),
+                    ));
+                } else if is_replicated(self.resource) {
+                    found.extend(self.replication(report));
+                }
+            }
+        }
+        found
+    }
+
+    fn say(&self, reason: &str, message: String) -> v1::Condition {
+        condition(reason, self.node, message)
+    }
+
+    /// What the satellite itself complains about.
+    fn trouble(&self, report: &v1::ReplicaObserved) -> Vec<v1::Condition> {
+        let mut found = Vec::new();
+        let (resource, node) = (&self.resource.name, self.node);
+        if let Some(failure) = &report.failure {
+            let command =
+                if failure.command.is_empty() { String::new() } else { format!(" (`{}`)", failure.command) };
+            found.push(self.say(
+                "StepFailed",
+                format!("{resource} on node {node}: {} failed{command}: {}", failure.step, failure.message),
+            ));
+        }
+        if !report.suspended.is_empty() {
+            found.push(self.say(
+                "Frozen",
+                format!(
+                    "all I/O of {resource} on node {node} is frozen ({}); it goes on once the arbiter or the peer answers",
+                    report.suspended
+                ),
+            ));
+        }
+        if !report.waits_for.is_empty() {
+            found.push(self.say("Waiting", format!("{resource} on node {node} waits: {}", report.waits_for)));
+        }
+        let attachment = self.state.attachment(resource, node);
+        let must_let_go = attachment.is_none_or(|attachment| {
+            use v1::AttachmentLifecycle::{Detaching, Revoked};
+            matches!(attachment.lifecycle(), Detaching | Revoked)
+        });
+        if must_let_go && !report.openers.is_empty() {
+            let openers: Vec<_> =
+                report.openers.iter().map(|opener| format!("{} (pid {})", opener.name, opener.pid)).collect();
+            found.push(self.say(
+                "HeldOpen",
+                format!("{resource} on node {node} is held open by {}; end it there", openers.join(", ")),
+            ));
+        }
+        found
+    }
+
+    fn replication(&self, report: &v1::ReplicaObserved) -> Vec<v1::Condition> {
+        let mut found = Vec::new();
+        let (resource, node) = (&self.resource.name, self.node);
+        let peers = self.resource.replicas.iter().filter(|peer| {
+            use v1::ReplicaLifecycle::{Removed, Removing};
+            peer.node != self.node && !matches!(peer.lifecycle(), Removing | Removed)
+        });
+        for peer in peers {
+            let Some(seen) = connected(report, &peer.node) else {
+                let word = report.peers.iter().find(|seen| seen.node == peer.node);
+                let word = word.map_or("not configured", |seen| seen.connection.as_str());
+                found.push(self.say(
+                    "NotConnected",
+                    format!("{resource} on node {node} is not connected to node {}: {word}", peer.node),
+                ));
+                continue;
+            };
+            found.extend(seen.volumes.iter().filter(|volume| volume.out_of_sync_bytes > 0).map(|volume| {
+                let left = sizes::format(volume.out_of_sync_bytes);
+                match volume.replication.as_str() {
+                    "SyncSource" | "SyncTarget" | "PausedSyncS" | "PausedSyncT" | "VerifyS" | "VerifyT" => self.say(
+                        "Syncing",
+                        format!(
+                            "volume {} of {resource} on node {node} syncs with node {}: {} %, {left} left",
+                            volume.number,
+                            peer.node,
+                            volume.done_permyriad / 100
+                        ),
+                    ),
+                    _ => self.say(
+                        "OutOfSync",
+                        format!(
+                            "ALARM: volume {} of {resource} on node {node} differs from node {} by {left} and no resync runs",
+                            volume.number, peer.node
+                        ),
+                    ),
+                }
+            }));
+        }
+        if is_diskful(self.replica) {
+            found.extend(self.resource.volumes.iter().filter_map(|volume| {
+                let disk = disk(report, volume.number);
+                (disk != v1::DiskState::UpToDate).then(|| {
+                    self.say(
+                        "DiskNotUpToDate",
+                        format!(
+                            "volume {} of {resource} on node {node} is {}",
+                            volume.number,
+                            disk_word(disk)
+                        ),
+                    )
+                })
+            }));
+        }
+        found
+    }
+}
+
+/// DRBD's own spelling.
+#[must_use]
+pub fn disk_word(disk: v1::DiskState) -> &'static str {
+    use v1::DiskState as D;
+    match disk {
+        D::Unspecified => "not there yet",
+        D::Diskless => "Diskless",
+        D::Attaching => "Attaching",
+        D::Detaching => "Detaching",
+        D::Failed => "Failed",
+        D::Negotiating => "Negotiating",
+        D::Inconsistent => "Inconsistent",
+        D::Outdated => "Outdated",
+        D::Unknown => "DUnknown",
+        D::Consistent => "Consistent",
+        D::UpToDate => "UpToDate",
+    }
+}
