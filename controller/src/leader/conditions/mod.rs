@@ -21,6 +21,8 @@ fn condition(reason: &str, node: &str, message: impl Into<String>) -> v1::Condit
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::leader::loops::table::World;
 
@@ -36,11 +38,26 @@ mod tests {
         assert_eq!(of_attachment(&state, Some(&observed), &world.attachments[0]), []);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_difference_is_an_alarm_only_when_no_resync_follows_it() {
+        let mut world = World::attaching();
+        world.report("n1").peers[0].volumes[0].out_of_sync_bytes = 4096;
+        let found = || of_resource(&world.state(), Some(&world.observed()), &world.resource);
+
+        assert_eq!(words(&found()), [("Syncing", "n1")], "the node has just come back");
+        assert!(found()[0].message.contains("a resync is about to begin"), "{}", found()[0].message);
+        tokio::time::advance(Duration::from_millis(4_999)).await;
+        assert_eq!(words(&found()), [("Syncing", "n1")]);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(words(&found()), [("OutOfSync", "n1")]);
+        assert!(found()[0].message.contains("ALARM"), "{}", found()[0].message);
+    }
+
     #[test]
     fn each_difference_is_named_with_its_node() {
         type Change = fn(&mut World);
         type Case = (&'static str, Change, &'static [(&'static str, &'static str)]);
-        let table: [Case; 10] = [
+        let table: [Case; 9] = [
             ("offline", |world| world.go_offline("n2"), &[("NodeUnreachable", "n2")]),
             ("no full report", |world| world.seen("n2").complete = false, &[("NotReported", "n2")]),
             ("no replica", |world| world.forget("n2"), &[("NotCreated", "n2")]),
@@ -75,11 +92,6 @@ mod tests {
                     volume.out_of_sync_bytes = 4096;
                 },
                 &[("Syncing", "n1")],
-            ),
-            (
-                "differing",
-                |world| world.report("n1").peers[0].volumes[0].out_of_sync_bytes = 4096,
-                &[("OutOfSync", "n1")],
             ),
             (
                 "disk lost",

@@ -2,6 +2,8 @@
 //!
 //! It must never call a copy behind that Raft does not call so, nor in order because nothing was heard of it.
 
+use std::time::Duration;
+
 use hawser_proto::{sizes, v1};
 use hawser_state::State;
 
@@ -11,8 +13,11 @@ use super::{
 };
 use crate::leader::{
     loops::evidence::{connected, disk, is_diskful, is_replicated, outdated},
-    observed::{Observed, Sight},
+    observed::{Observed, Sight, differing::is_worked_on},
 };
+
+/// A resync that a new connection leads to has begun by then.
+const RESYNC_BEGINS: Duration = Duration::from_secs(5);
 
 /// Of a resource and all its replicas.
 #[must_use]
@@ -100,7 +105,7 @@ impl Look<'_> {
                         ),
                     ));
                 } else if is_replicated(self.resource) {
-                    found.extend(self.replication(report));
+                    found.extend(self.replication(report, observed));
                 }
             }
         }
@@ -151,7 +156,32 @@ impl Look<'_> {
         found
     }
 
-    fn replication(&self, report: &v1::ReplicaObserved) -> Vec<v1::Condition> {
+    /// Of a volume that differs from a connected peer's.
+    fn difference(&self, peer: &str, volume: &v1::PeerVolumeObserved, observed: &Observed) -> v1::Condition {
+        let (resource, node, number) = (&self.resource.name, self.node, volume.number);
+        let left = sizes::format(volume.out_of_sync_bytes);
+        if is_worked_on(&volume.replication) {
+            let done = volume.done_permyriad / 100;
+            let message = format!(
+                "volume {number} of {resource} on node {node} syncs with node {peer}: {done} %, {left} left"
+            );
+            return self.say("Syncing", message);
+        }
+        let replica = (resource.as_str(), self.replica.incarnation);
+        if observed.differing_for(node, replica, peer, number) < RESYNC_BEGINS {
+            let message = format!(
+                "volume {number} of {resource} on node {node} differs from node {peer} by {left}; a resync is about to \
+                 begin"
+            );
+            return self.say("Syncing", message);
+        }
+        let message = format!(
+            "ALARM: volume {number} of {resource} on node {node} differs from node {peer} by {left} and no resync runs"
+        );
+        self.say("OutOfSync", message)
+    }
+
+    fn replication(&self, report: &v1::ReplicaObserved, observed: &Observed) -> Vec<v1::Condition> {
         let mut found = Vec::new();
         let (resource, node) = (&self.resource.name, self.node);
         let peers = self.resource.replicas.iter().filter(|peer| {
@@ -168,27 +198,8 @@ impl Look<'_> {
                 ));
                 continue;
             };
-            found.extend(seen.volumes.iter().filter(|volume| volume.out_of_sync_bytes > 0).map(|volume| {
-                let left = sizes::format(volume.out_of_sync_bytes);
-                match volume.replication.as_str() {
-                    "SyncSource" | "SyncTarget" | "PausedSyncS" | "PausedSyncT" | "VerifyS" | "VerifyT" => self.say(
-                        "Syncing",
-                        format!(
-                            "volume {} of {resource} on node {node} syncs with node {}: {} %, {left} left",
-                            volume.number,
-                            peer.node,
-                            volume.done_permyriad / 100
-                        ),
-                    ),
-                    _ => self.say(
-                        "OutOfSync",
-                        format!(
-                            "ALARM: volume {} of {resource} on node {node} differs from node {} by {left} and no resync runs",
-                            volume.number, peer.node
-                        ),
-                    ),
-                }
-            }));
+            let differing = seen.volumes.iter().filter(|volume| volume.out_of_sync_bytes > 0);
+            found.extend(differing.map(|volume| self.difference(&peer.node, volume, observed)));
         }
         if is_diskful(self.replica) {
             found.extend(self.resource.volumes.iter().filter_map(|volume| {

@@ -4,7 +4,10 @@ use hawser_proto::v1::{self, snapshot_record::Record};
 use hawser_state::State;
 use tokio::time::Instant;
 
-use crate::leader::observed::{DocumentStanding, NodeSeen, Observed, ReplicaSeen};
+use crate::leader::observed::{
+    DocumentStanding, NodeSeen, Observed, ReplicaSeen,
+    differing::{self, Differing},
+};
 
 /// The parts, each of which a test may change.
 pub(crate) struct World {
@@ -150,7 +153,10 @@ impl World {
             let mut seen = seen.clone();
             if let Some(report) = report {
                 let key = (report.resource.clone(), report.replica_incarnation);
-                seen.replicas.insert(key, ReplicaSeen { observed: report.clone(), at: Instant::now() });
+                // As if it had been so since the world was made.
+                let differing = differing::since(&Differing::new(), report, self.made);
+                let replica = ReplicaSeen { observed: report.clone(), at: Instant::now(), differing };
+                seen.replicas.insert(key, replica);
             }
             observed.insert(name, seen);
         }

@@ -4,6 +4,7 @@
 //! that has sent its full report makes anything certain. This room must never decide anything, and must
 //! never let a report of a superseded session through.
 
+pub mod differing;
 mod node;
 mod table;
 
@@ -41,9 +42,18 @@ impl<'a> Sight<'a> {
 }
 
 /// An immutable picture of everything observed; cloning it is cheap.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Observed {
     nodes: OrdMap<String, Arc<NodeSeen>>,
+    /// When it was taken, on the leader's monotonic clock.
+    taken_at: Instant,
+}
+
+impl Default for Observed {
+    /// The picture of nothing, taken now.
+    fn default() -> Self {
+        Self { nodes: OrdMap::new(), taken_at: Instant::now() }
+    }
 }
 
 impl Observed {
@@ -92,6 +102,15 @@ impl Observed {
     ) -> Option<(&v1::ReplicaObserved, Duration)> {
         let replica = self.node(node)?.replicas.get(&(resource.to_owned(), incarnation))?;
         Some((&replica.observed, now.saturating_duration_since(replica.at)))
+    }
+
+    /// For how long a replica's volume had differed from a peer's without a resync when the picture was taken.
+    #[must_use]
+    pub fn differing_for(&self, node: &str, replica: (&str, u64), peer: &str, volume: u32) -> Duration {
+        let (resource, incarnation) = replica;
+        let seen = self.node(node).and_then(|seen| seen.replicas.get(&(resource.to_owned(), incarnation)));
+        let since = seen.and_then(|seen| seen.differing.get(&(peer.to_owned(), volume)));
+        since.map_or(Duration::ZERO, |since| self.taken_at.saturating_duration_since(*since))
     }
 
     /// Puts a node's picture in place. Tables of tests are made with it.

@@ -6,6 +6,8 @@ use hawser_proto::v1;
 use imbl::OrdMap;
 use tokio::time::Instant;
 
+use super::differing::{self, Differing};
+
 /// A replica's report and when it arrived.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReplicaSeen {
@@ -13,6 +15,8 @@ pub struct ReplicaSeen {
     pub observed: v1::ReplicaObserved,
     /// Arrival, on the leader's monotonic clock.
     pub at: Instant,
+    /// Volumes that differ from a peer's without a resync.
+    pub differing: Differing,
 }
 
 /// How the satellite stands to its desired document.
@@ -84,6 +88,7 @@ impl NodeSeen {
             return Err(ReportRefused::FirstNotFull);
         }
         self.sequence = expected;
+        let before = self.replicas.clone();
         if report.full {
             self.complete = true;
             self.pools.clear();
@@ -95,7 +100,9 @@ impl NodeSeen {
         }
         for observed in report.replicas {
             let key = (observed.resource.clone(), observed.replica_incarnation);
-            self.replicas.insert(key, ReplicaSeen { observed, at: now });
+            let differed = before.get(&key).map(|seen| &seen.differing);
+            let differing = differing::since(differed.unwrap_or(&Differing::new()), &observed, now);
+            self.replicas.insert(key, ReplicaSeen { observed, at: now, differing });
         }
         for removal in report.removed {
             let key = (removal.resource, removal.replica_incarnation);

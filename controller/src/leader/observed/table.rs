@@ -26,7 +26,8 @@ impl ObservedTable {
     /// The picture as of now.
     #[must_use]
     pub fn picture(&self) -> Observed {
-        self.picture.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let picture = self.picture.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Observed { taken_at: Instant::now(), ..picture }
     }
 
     /// Resolves whenever the picture has changed since it was last looked at.
@@ -191,6 +192,36 @@ mod tests {
 
         table.report("n1", 1, report(3, true, &[])).unwrap();
         assert_eq!(table.picture().replica("n1", "data", 8), Sight::Absent);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_difference_is_dated_over_deltas_and_full_reports_of_a_session() {
+        let table = ObservedTable::default();
+        let second = Duration::from_secs(1);
+        let differing = |sequence, full, out_of_sync_bytes| {
+            let mut report = report(sequence, full, &[7]);
+            report.replicas[0].peers = vec![v1::PeerObserved {
+                node: "n2".into(),
+                connection: "Connected".into(),
+                volumes: vec![v1::PeerVolumeObserved { out_of_sync_bytes, ..Default::default() }],
+                ..Default::default()
+            }];
+            report
+        };
+        let lasts = || table.picture().differing_for("n1", ("data", 7), "n2", 0);
+        table.open("n1", opened(1));
+        for (sequence, full, bytes, expected) in [
+            (1, true, 4096, 0),
+            (2, false, 8192, 1),
+            (3, true, 4096, 2),
+            (4, false, 0, 0),
+            (5, false, 512, 0),
+        ] {
+            table.report("n1", 1, differing(sequence, full, bytes)).unwrap();
+            assert_eq!(lasts(), second * expected, "report {sequence}");
+            tokio::time::advance(second).await;
+        }
+        assert_eq!(lasts(), second, "it lasts also while nothing is reported");
     }
 
     #[tokio::test(start_paused = true)]
