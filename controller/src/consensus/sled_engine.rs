@@ -5,6 +5,9 @@
 //! files would not be covered by that. sled rewrites a leaf of up to 16 values as one page and moves pages
 //! above 128 KiB into blob files, so values are cut into parts of 4 KiB, written in one atomic batch.
 //!
+//! An entry of one part, as nearly all are, is written without a batch: for each batch sled writes its buffer to the
+//! file twice and wakes all its threads, which costs more than everything else about an entry.
+//!
 //! Every part carries the format and a checksum over its key and content. It must never repair anything:
 //! what does not verify is reported as damaged.
 
@@ -46,6 +49,9 @@ pub enum Barrier {
     None,
 }
 
+/// Key of a part, and what to write under it; `None` to remove it.
+type PartChange = (Vec<u8>, Option<Vec<u8>>);
+
 /// A sled database that holds a log.
 #[derive(Debug)]
 pub struct SledEngine {
@@ -79,7 +85,7 @@ impl SledEngine {
 
 impl Engine for SledEngine {
     fn append(&self, index: u64, value: &[u8]) -> io::Result<()> {
-        let mut batch = Batch::default();
+        let mut changes = Vec::with_capacity(1);
         let mut remaining = value.len().div_ceil(PART_BYTES).saturating_sub(1);
         let mut number = 0_u16;
         let mut rest = value;
@@ -87,7 +93,7 @@ impl Engine for SledEngine {
             let (content, after) = rest.split_at(rest.len().min(PART_BYTES));
             let key = part_key(index, number);
             let following = u16::try_from(remaining).map_err(|_| too_large(value.len()))?;
-            batch.insert(&key, seal(&key, following, content));
+            changes.push((key.to_vec(), Some(seal(&key, following, content))));
             number += 1;
             if remaining == 0 {
                 break;
@@ -98,10 +104,10 @@ impl Engine for SledEngine {
         // What was there may have had more parts.
         let mut stale = number;
         while self.log.contains_key(part_key(index, stale)).map_err(to_io)? {
-            batch.remove(&part_key(index, stale));
+            changes.push((part_key(index, stale).to_vec(), None));
             stale += 1;
         }
-        self.log.apply_batch(batch).map_err(to_io)
+        self.change(changes)
     }
 
     fn truncate_after(&self, index: Option<u64>) -> io::Result<()> {
@@ -199,9 +205,29 @@ impl SledEngine {
 
     /// Removes all parts of an entry at once, so that no part of it is ever met alone.
     fn remove_entry(&self, index: u64) -> io::Result<()> {
+        let keys = self.log.range(part_key(index, 0)..=part_key(index, u16::MAX)).keys();
+        let changes = keys.map(|key| key.map(|key| (key.to_vec(), None)).map_err(to_io));
+        self.change(changes.collect::<io::Result<_>>()?)
+    }
+
+    /// Writes or removes parts of one entry, all at once or none.
+    fn change(&self, mut changes: Vec<PartChange>) -> io::Result<()> {
+        if changes.len() == 1
+            && let Some((key, value)) = changes.pop()
+        {
+            return match value {
+                Some(value) => self.log.insert(key, value),
+                None => self.log.remove(key),
+            }
+            .map(drop)
+            .map_err(to_io);
+        }
         let mut batch = Batch::default();
-        for key in self.log.range(part_key(index, 0)..=part_key(index, u16::MAX)).keys() {
-            batch.remove(key.map_err(to_io)?);
+        for (key, value) in changes {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
         }
         self.log.apply_batch(batch).map_err(to_io)
     }
