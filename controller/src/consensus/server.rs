@@ -11,6 +11,7 @@ use hawser_proto::v1::{
     raft_service_server::{RaftService, RaftServiceServer},
 };
 use openraft::{
+    async_runtime::watch::WatchReceiver,
     errors::{Fatal, RaftError},
     raft::{
         AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest, VoteRequest,
@@ -61,7 +62,8 @@ impl RaftDoor {
     ) -> Result<(), Status> {
         let inner = &self.consensus.inner;
         let name = inner.transport.controller_name(extensions)?;
-        let members = inner.metrics().membership_config;
+        // These numbers change with the members, others with every entry.
+        let members = inner.raft.server_metrics().borrow_watched().membership_config.clone();
         let Published { state, revision } = inner.view.published();
         let known = Known { members: members.membership(), state: &state, applied: revision };
         inner.myself.check(parties, vote, &name, known).inspect_err(|refusal| {
