@@ -103,42 +103,47 @@ fn running(
 }
 
 /// Before a connection is taken down in order, Raft has to have the side as outdated that misses writes from then
-/// on: the peers of the owner, else this replica. `Above` once the document has it; until the connection has been
-/// taken down, no look may pass for the sync that answers it.
+/// on: the peers of the owner, else this replica. `Above` once the document has it, by an entry after everything
+/// that was reported; until the connection has been taken down, no look may pass for the sync that answers it.
 pub(crate) fn fall_behind_first(
     situation: &Situation<'_>,
     replica: &Replica,
     kernel: &KernelResource,
     plan: &mut Plan,
 ) -> Next {
-    let peers: Vec<_> = replica
+    let arbitration = situation.arbitration;
+    let met: Vec<_> = replica
         .peers
         .iter()
         .filter(|peer| peer.diskful && connected(kernel, &peer.node).is_some())
-        .map(|peer| (peer.node.as_str(), peer.outdated_number))
+        .map(|peer| (peer, arbitration.reported.get(&peer.node).copied().unwrap_or_default()))
         .collect();
-    let own = (situation.node, replica.outdated_number);
-    plan.proves_nothing_since =
-        peers.iter().chain([&own]).map(|(_, number)| *number).filter(|it| *it != 0).min();
-    let ahead: Vec<_> = peers.into_iter().filter(|(_, number)| *number == 0).collect();
-    if ahead.is_empty() || own.1 != 0 {
+    let reported = met.iter().map(|(_, reported)| *reported).max().unwrap_or_default();
+    let own_stands = replica.outdated_number > reported;
+    let (behind, ahead): (Vec<_>, Vec<_>) =
+        met.into_iter().partition(|(peer, reported)| peer.outdated_number > *reported);
+    plan.proves_nothing_since = behind
+        .iter()
+        .map(|(peer, _)| peer.outdated_number)
+        .chain(own_stands.then_some(replica.outdated_number))
+        .min();
+    if ahead.is_empty() || own_stands {
         return Next::Above;
     }
-    let behind = if replica.owner == situation.node { ahead } else { vec![own] };
-    for (node, _) in behind {
-        match situation.arbitration.refused.get(node) {
-            Some(reason) => {
-                plan.wait(format!("may not leave {node} behind to change the connection: {reason}"))
-            }
-            None => {
-                if !situation.arbitration.granted.contains_key(node) {
-                    plan.ask(Question::Outdate { peer: node.to_owned(), generation: replica.generation });
-                }
-                plan.wait(format!(
-                    "has the controllers note that {node} falls behind, to change the connection"
-                ))
-            }
-        };
+    let leave: Vec<_> = if replica.owner == situation.node {
+        ahead.into_iter().map(|(peer, reported)| (peer.node.as_str(), reported)).collect()
+    } else {
+        vec![(situation.node, reported)]
+    };
+    for (node, reported) in leave {
+        if let Some(reason) = arbitration.refused.get(node) {
+            plan.wait(format!("may not leave {node} behind to change the connection: {reason}"));
+            continue;
+        }
+        if arbitration.granted.get(node).is_none_or(|number| *number <= reported) {
+            plan.ask(Question::Outdate { peer: node.to_owned(), generation: replica.generation });
+        }
+        plan.wait(format!("has the controllers note that {node} falls behind, to change the connection"));
     }
     Next::Stop
 }

@@ -27,6 +27,9 @@ pub struct Arbitration {
     /// `Outdate`. A peer's is not worth anything before the document has it as well
     /// ([`Arbitration::lets_go_on_without`]).
     pub granted: BTreeMap<String, u64>,
+    /// The latest revision under which each peer may have been reported as connected. An `Outdate` up to it may be
+    /// about to be taken back; a later one stands as long as nothing else is reported.
+    pub reported: BTreeMap<String, u64>,
     /// Nodes of which a committed answer refused to say that they are behind, with the reason. Forgotten
     /// with the next change of what is desired.
     pub refused: BTreeMap<String, String>,

@@ -71,6 +71,16 @@ impl Inquiry {
         }
     }
 
+    /// Takes note of what is about to be reported.
+    pub(super) fn reported(&mut self, observation: &Observation) {
+        let Looked::Present(kernel) = &observation.found.kernel else { return };
+        let met = kernel.peers.iter().filter(|(_, found)| found.connection == ConnectionState::Connected);
+        for (peer, _) in met {
+            let noted = self.known.reported.entry(peer.clone()).or_default();
+            *noted = observation.revision.max(*noted);
+        }
+    }
+
     /// What is known now.
     pub(super) fn known(&self) -> &Arbitration {
         &self.known
@@ -125,6 +135,8 @@ impl Inquiry {
 
     fn meet_peers(&mut self, replica: &Replica, kernel: &KernelResource, revision: u64, now: Instant) {
         for peer in &replica.peers {
+            // What the satellite before this one has reported is not known.
+            self.known.reported.entry(peer.node.clone()).or_insert(revision);
             let found = kernel.peers.get(&peer.node);
             if found.is_some_and(|found| found.connection == ConnectionState::Connected) {
                 self.unconnected.remove(&peer.node);

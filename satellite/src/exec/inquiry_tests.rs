@@ -154,3 +154,22 @@ async fn what_a_node_said_of_itself_is_said_again_after_a_sync() {
         assert_eq!(inquiry.known().granted.contains_key("n1"), stands, "{own} under {revision}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_reported_of_a_peer_is_remembered_and_at_the_start_supposed() {
+    let (mut inquiry, _) = inquiry();
+    let desired = wanted(0, 0);
+    inquiry.document_changed(&desired, true);
+
+    for (revision, connection, expected) in [
+        (44, ConnectionState::Connecting, 44),
+        (45, ConnectionState::Connecting, 44),
+        (46, ConnectionState::Connected, 46),
+        (45, ConnectionState::Connected, 46),
+    ] {
+        let seen = seen(revision, connection);
+        inquiry.observed(&desired, &seen);
+        inquiry.reported(&seen);
+        assert_eq!(inquiry.known().reported["n2"], expected, "{connection:?} under {revision}");
+    }
+}

@@ -148,6 +148,7 @@ impl Worker {
         if let Some(number) = plan.proves_nothing_since {
             observation.revision = observation.revision.min(number.saturating_sub(1));
         }
+        self.inquiry.reported(&observation);
         let observed =
             report::replica::observed(desired, &observation, self.failure.clone(), plan.waits_for.as_deref());
         self.shared.board.put_replica(&self.key, observed);

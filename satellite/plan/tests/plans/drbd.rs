@@ -124,6 +124,21 @@ fn a_connection_is_changed_only_after_one_side_was_outdated_for_that() {
         );
 
         tell(&mut scene);
+        let mut reported = scene.clone();
+        reported.arbitration.reported.insert("n2".into(), 40);
+        assert_eq!(
+            (reported.actions().len(), reported.plan().questions.len()),
+            (0, 1),
+            "it may be taken back"
+        );
+        reported.arbitration.granted.insert(behind.into(), 40);
+        assert_eq!(
+            (reported.actions().len(), reported.plan().questions.len()),
+            (0, 1),
+            "and so may the old yes"
+        );
+
+        scene.arbitration.reported.insert("n2".into(), 39);
         assert_eq!(scene.actions(), ["write-configuration", "adjust"], "{owner:?} owns it");
         assert_eq!(scene.plan().proves_nothing_since, Some(40), "or the mark would be cleared meanwhile");
     }
