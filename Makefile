@@ -11,11 +11,12 @@ build:
 setup: build
 	$(LAB) setup
 
-demo: setup
-	$(PROFILE_DIR)/hawser-demo
+# It gets its packages itself, so that its first line is its own also where that fails.
+demo: build
+	@$(PROFILE_DIR)/hawser-demo
 
 test: setup
-	$(CARGO) test --workspace --no-fail-fast
+	$(CARGO) test --workspace --no-fail-fast -- --show-output
 
 bench: setup
 	$(CARGO) build --release --workspace --bins

@@ -32,13 +32,6 @@ pub fn resource(cluster: &Cluster, name: &str) -> Result<Value> {
     cluster.json(&["resource", "show", name])
 }
 
-/// Nodes of a resource's replicas, in the order of their node-ids.
-pub fn replica_nodes(cluster: &Cluster, name: &str) -> Result<Vec<String>> {
-    let resource = resource(cluster, name)?;
-    let replicas = resource["replicas"].as_array().context("a resource without replicas")?;
-    Ok(replicas.iter().filter_map(|replica| replica["desired"]["node"].as_str()).map(str::to_owned).collect())
-}
-
 /// The device that consumers of an attached resource open.
 pub fn device(cluster: &Cluster, name: &str, node: &str) -> Result<String> {
     let list = cluster.json(&["attachment", "list"])?;
@@ -96,32 +89,90 @@ pub fn wait_until_whole(cluster: &Cluster, name: &str, limit: Duration) -> Resul
     Ok(began.elapsed())
 }
 
-/// What of a resource is left on a node, in words; empty if nothing is.
-pub fn left_over(cluster: &Cluster, node: &str, name: &str) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    let looks: [(&str, &[&str]); 4] = [
-        ("logical volume", &["lvs", "--noheadings", "-o", "lv_name"]),
-        ("configuration", &["find", "/var/lib/hawser/satellite/drbd.d", "-name", "*.res"]),
-        ("map", &["dmsetup", "ls"]),
-        ("DRBD resource", &["drbdsetup", "status"]),
-    ];
-    for (what, argv) in looks {
-        let said = cluster.exec(node, argv)?;
-        found.extend(
-            said.output
-                .lines()
-                .filter(|line| line.contains(&format!("{name}.")) || line.contains(&format!("{name}--")))
-                .map(|line| format!("{what} on {node}: {}", line.trim())),
-        );
-    }
-    Ok(found)
+const TCP_SOCKET: &str = "TCP socket";
+
+/// Whether a line of `/proc/net/tcp` is a socket that somebody holds: it has an inode. Without one, the kernel only
+/// sends the last words of a connection that is closed, or remembers it for a minute.
+fn is_held(line: &str) -> bool {
+    line.split_whitespace().nth(9).is_some_and(|inode| inode != "0")
 }
 
-/// Fails if anything of a resource is left on any of the nodes.
+/// Fails if anything under the name of a resource is left on any of the nodes. Where the resource was there long
+/// enough to be asked, [`Holdings`] looks for its numbers as well.
 pub fn expect_nothing_left(cluster: &Cluster, nodes: &[&str], name: &str) -> Result<()> {
-    for node in nodes {
-        let left = left_over(cluster, node, name)?;
-        ensure!(left.is_empty(), "{}", left.join("; "));
+    Holdings { name: name.to_owned(), minors: Vec::new(), ports: Vec::new() }.expect_gone(cluster, nodes)
+}
+
+/// What a resource holds on its nodes, to be looked for when it is gone.
+#[derive(Debug, Clone)]
+pub struct Holdings {
+    name: String,
+    minors: Vec<u64>,
+    ports: Vec<u64>,
+}
+
+impl Holdings {
+    /// Of a resource that is there.
+    pub fn of(cluster: &Cluster, name: &str) -> Result<Self> {
+        let shown = resource(cluster, name)?;
+        let numbers = |objects: &Value, field: &str| -> Vec<u64> {
+            objects.as_array().into_iter().flatten().filter_map(|object| object[field].as_u64()).collect()
+        };
+        let minors = numbers(&shown["desired"]["volumes"], "minor");
+        let ports = shown["replicas"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|replica| replica["desired"]["port"].as_u64())
+            .collect::<Vec<_>>();
+        ensure!(!minors.is_empty() && !ports.is_empty(), "{name} shows no minor or no port: {shown}");
+        Ok(Self { name: name.to_owned(), minors, ports })
     }
-    Ok(())
+
+    /// Fails if anything of it is left on any of the nodes.
+    pub fn expect_gone(&self, cluster: &Cluster, nodes: &[&str]) -> Result<()> {
+        for node in nodes {
+            let left = self.left_over(cluster, node)?;
+            ensure!(left.is_empty(), "{}", left.join("; "));
+        }
+        Ok(())
+    }
+
+    /// What of it is left on a node, in words; empty if nothing is.
+    pub fn left_over(&self, cluster: &Cluster, node: &str) -> Result<Vec<String>> {
+        let name = &self.name;
+        // Names are `<resource>.<incarnation>`; the device mapper doubles the hyphens of LVM's.
+        let mut traces = vec![format!("{name}."), format!("{}.", name.replace('-', "--"))];
+        traces.extend(self.minors.iter().map(|minor| format!("drbd{minor}")));
+        // The kernel lists TCP ports in hexadecimal.
+        traces.extend(self.ports.iter().map(|port| format!(":{port:04X} ")));
+        let looks: [(&str, &[&str]); 6] = [
+            ("logical volume", &["lvs", "--noheadings", "-o", "lv_name"]),
+            ("file", &["find", "/var/lib/hawser/satellite/drbd.d", "/etc/drbd.d"]),
+            ("map", &["dmsetup", "ls"]),
+            ("DRBD object", &["drbdsetup", "events2", "--now", "all"]),
+            ("block device", &["ls", "/sys/block"]),
+            (TCP_SOCKET, &["cat", "/proc/net/tcp", "/proc/net/tcp6"]),
+        ];
+        let mut found = Vec::new();
+        for (what, argv) in looks {
+            let said = cluster.must_exec(node, argv)?;
+            let lines = said.lines().filter(|line| {
+                traces.iter().any(|trace| line.contains(trace.as_str()))
+                    && (what != TCP_SOCKET || is_held(line))
+            });
+            found.extend(lines.map(|line| format!("{what} on {node}: {}", line.trim())));
+        }
+        Ok(found)
+    }
+
+    /// Data that DRBD on `node` has received from its peer, in KiB, as `nr` in `/proc/drbd` counts it.
+    pub fn received_kib(&self, cluster: &Cluster, node: &str) -> Result<u64> {
+        let proc_drbd = cluster.must_exec(node, &["cat", "/proc/drbd"])?;
+        let minor = format!("{}:", self.minors.first().context("a volume without a minor")?);
+        let counters = proc_drbd.lines().skip_while(|line| !line.trim_start().starts_with(&minor)).nth(1);
+        counters
+            .and_then(|line| line.split_whitespace().find_map(|word| word.strip_prefix("nr:")?.parse().ok()))
+            .with_context(|| format!("no counters of minor {minor} on {node}: {proc_drbd}"))
+    }
 }

@@ -12,6 +12,7 @@ use clap::{Parser, ValueEnum};
 use hawser_e2e::cluster::{Cluster, why_no_lab};
 use hawser_e2e::narrator::{Narrator, seconds};
 use hawser_e2e::stories::{cut_from_everybody, cut_from_peer, main_job};
+use hawser_lab::setup::{self, Way};
 
 #[derive(Parser)]
 #[command(about = "Tells what Hawser is for, on three real kernels")]
@@ -33,9 +34,9 @@ enum Story {
 
 fn main() -> ExitCode {
     let story = Arguments::parse().story;
-    if let Some(reason) = why_no_lab() {
-        println!("There is no demo on this machine: {reason}");
-        println!("Nothing was shown. There is no demo on this machine: {reason}");
+    if let Err(reason) = get_packages() {
+        println!("There is no demo on this machine: {reason:#}");
+        println!("Nothing was shown. There is no demo on this machine: {reason:#}");
         return ExitCode::FAILURE;
     }
     match tell(story) {
@@ -48,6 +49,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Gets what nodes need where it is missing: installed for root, unpacked for others.
+fn get_packages() -> Result<()> {
+    if why_no_lab().is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(setup::run(Way::Suitable))?;
+    }
+    Ok(())
 }
 
 fn tell(story: Story) -> Result<String> {

@@ -8,7 +8,7 @@ use super::written_volume;
 use crate::cluster::{Cluster, Progress};
 use crate::narrator::{Narrator, seconds};
 use crate::story::{
-    MOUNT_POINT, device, expect_nothing_left, leader, mount, resource, verify_records, wait_until_whole,
+    Holdings, MOUNT_POINT, device, leader, mount, resource, verify_records, wait_until_whole,
 };
 
 /// A Primary that is cut from its peer alone goes on, and the peer's take-over is refused. The peer's node
@@ -103,8 +103,9 @@ pub fn cut_from_everybody(cluster: &Cluster, narrator: &Narrator) -> Result<()> 
 }
 
 fn clean_up(cluster: &Cluster, name: &str, node: &str) -> Result<()> {
+    let holdings = Holdings::of(cluster, name)?;
     cluster.must_exec(node, &["umount", MOUNT_POINT])?;
     cluster.must(&["attachment", "delete", name, node])?;
     cluster.must(&["resource", "delete", name])?;
-    expect_nothing_left(cluster, &["n1", "n2", "n3"], name)
+    holdings.expect_gone(cluster, &["n1", "n2", "n3"])
 }

@@ -13,7 +13,7 @@ use crate::story::{RECORDS, device, format_and_mount};
 use crate::writer::Writer;
 
 /// Makes a two-replica volume on `nodes`, attaches it on the first, puts ext4 on it and starts a writer.
-fn written_volume(cluster: &Cluster, name: &str, size: &str, nodes: [&str; 2]) -> Result<Writer> {
+pub fn written_volume(cluster: &Cluster, name: &str, size: &str, nodes: [&str; 2]) -> Result<Writer> {
     cluster.must(&["resource", "create", name, "--size", size, "--node", nodes[0], "--node", nodes[1]])?;
     cluster.must(&["attachment", "create", name, nodes[0]])?;
     format_and_mount(cluster, nodes[0], &device(cluster, name, nodes[0])?)?;
