@@ -50,46 +50,76 @@ pub struct Map {
     pub above: Vec<String>,
 }
 
-/// All device-mapper maps of the node.
+/// All device-mapper maps of the node. One that vanishes meanwhile is left out, and no other: whoever does not
+/// find a map here takes it for gone.
 ///
 /// # Errors
-/// `/sys/block` cannot be read. A map that vanishes meanwhile is left out.
+/// `/sys/block`, or anything of a map that is still there, cannot be read.
 pub fn maps(sys: &Path) -> io::Result<Vec<Map>> {
-    let block = sys.join("block");
     let mut found = Vec::new();
-    for entry in fs::read_dir(&block)? {
+    for entry in fs::read_dir(sys.join("block"))? {
         let path = entry?.path();
-        if path.join("dm").is_dir()
-            && let Some(map) = read_map(&path)
-        {
-            found.push(map);
+        match read_map(&path) {
+            Ok(map) => found.extend(map),
+            Err(error) if has_vanished(&error) => {}
+            Err(error) => return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
         }
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
 }
 
-fn read_map(path: &Path) -> Option<Map> {
-    let text = |name: &str| fs::read_to_string(path.join(name)).map(|text| text.trim().to_owned()).ok();
-    Some(Map {
-        name: text("dm/name")?,
-        uuid: text("dm/uuid")?,
-        block_name: path.file_name()?.to_str()?.to_owned(),
-        number: DeviceNumber::parse(&text("dev")?)?,
-        suspended: text("dm/suspended")? == "1",
-        sectors: text("size")?.parse().ok()?,
+/// The map at `path`; `None` if the device there is none.
+fn read_map(path: &Path) -> io::Result<Option<Map>> {
+    if !fs::metadata(path.join("dm"))?.is_dir() {
+        return Ok(None);
+    }
+    Ok(Some(Map {
+        name: text(path, "dm/name")?,
+        uuid: text(path, "dm/uuid")?,
+        block_name: path.file_name().and_then(|name| name.to_str()).ok_or_else(|| invalid("no name"))?.into(),
+        number: number(path)?,
+        suspended: text(path, "dm/suspended")? == "1",
+        sectors: text(path, "size")?.parse().map_err(|_| invalid("not a size"))?,
         // Read as empty, they would say that the map leads nowhere and that nothing lies on it.
         below: names_in(&path.join("slaves"))?,
         above: names_in(&path.join("holders"))?,
-    })
+    }))
 }
 
-fn names_in(directory: &Path) -> Option<Vec<String>> {
-    let entries = fs::read_dir(directory).ok()?;
-    let mut names =
-        entries.map(|entry| entry.ok()?.file_name().into_string().ok()).collect::<Option<Vec<_>>>()?;
+/// Device number of a block device, and the block names of the devices made on top of it.
+///
+/// # Errors
+/// There is no such device, or it cannot be read.
+pub fn number_and_holders(sys: &Path, block_name: &str) -> io::Result<(DeviceNumber, Vec<String>)> {
+    let path = sys.join("block").join(block_name);
+    Ok((number(&path)?, names_in(&path.join("holders"))?))
+}
+
+fn number(path: &Path) -> io::Result<DeviceNumber> {
+    DeviceNumber::parse(&text(path, "dev")?).ok_or_else(|| invalid("not a device number"))
+}
+
+fn text(path: &Path, name: &str) -> io::Result<String> {
+    fs::read_to_string(path.join(name)).map(|text| text.trim().to_owned())
+}
+
+fn names_in(directory: &Path) -> io::Result<Vec<String>> {
+    let name = |entry: io::Result<fs::DirEntry>| {
+        entry?.file_name().into_string().map_err(|name| invalid(&format!("{} is no name", name.display())))
+    };
+    let mut names = fs::read_dir(directory)?.map(name).collect::<io::Result<Vec<_>>>()?;
     names.sort();
-    Some(names)
+    Ok(names)
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// Whether a failure to read something of a device says that it is not there.
+fn has_vanished(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ENODEV)
 }
 
 /// Sectors of a block device, by its name in sysfs; 0 while it has no size.
@@ -183,6 +213,35 @@ mod tests {
         assert_eq!(gate.below, ["drbd1000"]);
         assert_eq!(gate.sectors, 2_105_200);
         assert!(!gate.suspended);
+    }
+
+    #[test]
+    fn only_a_map_that_has_vanished_is_left_out() {
+        type Damage = fn(&Path);
+        let unreadable = |path: &Path| {
+            fs::remove_dir_all(path).or_else(|_| fs::remove_file(path)).unwrap();
+            std::os::unix::fs::symlink(path, path).unwrap();
+        };
+        let table: [(Damage, bool); 6] = [
+            (|_| {}, true),
+            (|map| fs::remove_file(map.join("dm/name")).unwrap(), true),
+            (|map| fs::remove_dir(map.join("slaves")).unwrap(), true),
+            (|map| fs::write(map.join("dev"), "none").unwrap(), false),
+            (|map| fs::write(map.join("size"), "").unwrap(), false),
+            (|map| fs::write(map.join("dm/name"), [0xff]).unwrap(), false),
+        ];
+        for (number, (damage, known)) in table.into_iter().enumerate() {
+            let tree = tempfile::tempdir().unwrap();
+            test_tree::add_map(tree.path(), "dm-5", "hawser-a", "HAWSER-a", "254:5", &[]);
+            damage(&tree.path().join("block/dm-5"));
+            assert_eq!(maps(tree.path()).is_ok(), known, "{number}");
+        }
+        for part in ["dm", "dm/name", "dm/uuid", "dm/suspended", "dev", "size", "slaves", "holders"] {
+            let tree = tempfile::tempdir().unwrap();
+            test_tree::add_map(tree.path(), "dm-5", "hawser-a", "HAWSER-a", "254:5", &[]);
+            unreadable(&tree.path().join("block/dm-5").join(part));
+            assert!(maps(tree.path()).is_err(), "{part}");
+        }
     }
 
     #[test]

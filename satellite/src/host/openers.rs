@@ -13,10 +13,52 @@ mod processes;
 
 use std::{collections::BTreeSet, fs, io, path::Path};
 
-use hawser_plan::observed::{Looked, Opener, OpenerState};
+use hawser_plan::observed::{KernelResource, Looked, Opener, OpenerState, Role, SubjectVolume};
 
 use self::mounts::Mounted;
-use super::devices::Map;
+use super::devices::{self, Map};
+
+/// Everything through which somebody may see the result of a write to `volumes`: their gates among `all`, and where
+/// one is not found while I/O is frozen below it, the DRBD device itself. A writer whose gate nobody finds must
+/// not pass for nobody.
+///
+/// # Errors
+/// The DRBD device of a frozen volume cannot be looked at.
+pub fn ways_in(
+    sys: &Path,
+    volumes: &[SubjectVolume],
+    kernel: &Looked<KernelResource>,
+    all: &[Map],
+) -> io::Result<Vec<Map>> {
+    let frozen =
+        kernel.present().is_some_and(|kernel| kernel.role == Role::Primary && kernel.suspended.any());
+    let mut found = Vec::new();
+    for volume in volumes {
+        match all.iter().find(|map| map.name == volume.gate_name) {
+            Some(gate) => found.push(gate.clone()),
+            None if frozen => found.push(drbd_device(sys, volume.minor)?),
+            None => {}
+        }
+    }
+    Ok(found)
+}
+
+/// The DRBD device as if it were a map.
+fn drbd_device(sys: &Path, minor: u32) -> io::Result<Map> {
+    let block_name = format!("drbd{minor}");
+    let (number, above) = devices::number_and_holders(sys, &block_name)
+        .map_err(|error| io::Error::new(error.kind(), format!("{block_name}: {error}")))?;
+    Ok(Map {
+        name: block_name.clone(),
+        uuid: String::new(),
+        block_name,
+        number,
+        suspended: false,
+        sectors: 0,
+        below: Vec::new(),
+        above,
+    })
+}
 
 /// Everything that holds one of `maps`, by process id. `all` are the maps of the node, to name those on top.
 /// `Unknown` names what could not be looked at, if nothing living was found that holds one.

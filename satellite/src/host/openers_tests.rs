@@ -6,6 +6,8 @@ use std::{
     path::PathBuf,
 };
 
+use hawser_plan::observed::Suspended;
+
 use super::*;
 use crate::host::devices::DeviceNumber;
 
@@ -403,4 +405,42 @@ fn the_real_kernel_knows_that_threads_share_their_files() {
                 || !Path::new(&format!("/proc/self/task/{id}")).exists()
         );
     }
+}
+
+#[test]
+fn where_the_gate_is_not_found_a_frozen_device_is_looked_at_itself() {
+    let volume =
+        SubjectVolume { number: 0, minor: 1000, backing_name: "v".into(), gate_name: "hawser-a".into() };
+    let kernel = |role, fencing| {
+        Looked::Present(KernelResource {
+            role,
+            suspended: Suspended { fencing, ..Suspended::default() },
+            volumes: [].into(),
+            peers: [].into(),
+        })
+    };
+    let frozen = kernel(Role::Primary, true);
+    let gate = map(GATE, &[]);
+    let node = Node::new();
+    let ways_in = |kernel, all: &[Map]| {
+        let found = ways_in(node.sys.path(), std::slice::from_ref(&volume), kernel, all);
+        found.map(|maps| maps.into_iter().map(|map| map.name).collect::<Vec<_>>())
+    };
+    assert!(ways_in(&frozen, &[]).is_err(), "the device cannot be looked at");
+
+    node.write_sys("block/drbd1000/dev", "147:1000");
+    node.write_sys("block/drbd1000/holders/dm-5", "");
+
+    for (kernel, all, expected) in [
+        (&frozen, vec![gate.clone()], vec!["hawser-a"]),
+        (&frozen, vec![], vec!["drbd1000"]),
+        (&kernel(Role::Primary, false), vec![], vec![]),
+        (&kernel(Role::Secondary, true), vec![], vec![]),
+        (&Looked::Absent, vec![], vec![]),
+    ] {
+        assert_eq!(ways_in(kernel, &all).unwrap(), expected, "{kernel:?}");
+    }
+    let device = drbd_device(node.sys.path(), 1000).unwrap();
+    assert_eq!(device.number, DeviceNumber { major: 147, minor: 1000 });
+    assert_eq!(node.found(&device), [opener(0, "device dm-5", true)], "a map that nobody recognizes lives");
 }

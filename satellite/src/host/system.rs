@@ -160,16 +160,22 @@ impl SystemHost {
     }
 
     /// Who holds the gates of the subject. The walk goes on in its own thread if it takes too long.
-    async fn openers(&self, subject: &Subject, maps: &[Map], deadline: &Deadline) -> Looked<Vec<Opener>> {
-        let names: Vec<_> = subject.volumes.iter().map(|volume| volume.gate_name.clone()).collect();
+    async fn openers(
+        &self,
+        subject: &Subject,
+        kernel: &Looked<KernelResource>,
+        maps: &[Map],
+        deadline: &Deadline,
+    ) -> Looked<Vec<Opener>> {
+        let ways_in = match openers::ways_in(Path::new(SYS), &subject.volumes, kernel, maps) {
+            Ok(ways_in) if ways_in.is_empty() => return Looked::Present(Vec::new()),
+            Ok(ways_in) => ways_in,
+            Err(error) => return Looked::Unknown(format!("its gate is not found, and {error}")),
+        };
         let all = maps.to_vec();
         let walk = tokio::task::spawn_blocking(move || {
-            let ours: Vec<&Map> = all.iter().filter(|map| names.contains(&map.name)).collect();
-            if ours.is_empty() {
-                Looked::Present(Vec::new())
-            } else {
-                openers::find(Path::new("/proc"), Path::new(SYS), &ours, &all)
-            }
+            let ours: Vec<&Map> = ways_in.iter().collect();
+            openers::find(Path::new("/proc"), Path::new(SYS), &ours, &all)
         });
         match tokio::time::timeout(deadline.left(), walk).await {
             Ok(Ok(found)) => found,
@@ -230,7 +236,9 @@ impl Host for SystemHost {
                 (volume.number, looked)
             });
             let openers = match &maps {
-                Ok(maps) if subject.openers => self.openers(subject, maps, &Deadline::after(LOOK)).await,
+                Ok(maps) if subject.openers => {
+                    self.openers(subject, &in_kernel, maps, &Deadline::after(LOOK)).await
+                }
                 Ok(_) => Looked::Unknown("not asked for".to_owned()),
                 Err(error) => Looked::Unknown(error.to_string()),
             };
