@@ -6,7 +6,7 @@
 use hawser_proto::v1::{self, command::Command};
 use hawser_state::State;
 
-use super::evidence::{is_replicated, seen_under};
+use super::evidence::{is_replicated, stated_under};
 use crate::leader::observed::Observed;
 
 /// `ConfirmDetached` for each attachment that its node has let go of.
@@ -31,7 +31,7 @@ pub fn decide(state: &State, observed: &Observed) -> Vec<Command> {
 fn let_go_under(state: &State, observed: &Observed, attachment: &v1::Attachment) -> Option<u64> {
     let resource = state.resource(&attachment.resource)?;
     let replica = resource.replicas.iter().find(|replica| replica.node == attachment.node)?;
-    let report = seen_under(observed, &resource.name, replica, attachment.revision)?;
+    let report = stated_under(observed, &resource.name, replica, attachment.revision)?;
     let cannot_write = !is_replicated(resource)
         || report.role() == v1::DrbdRole::Secondary
         || report.in_kernel() == v1::Presence::Absent;
@@ -70,6 +70,15 @@ mod tests {
         let report = world.report("n1");
         (report.role, report.in_kernel) = (v1::DrbdRole::Unspecified.into(), v1::Presence::Absent.into());
         assert_eq!(decide(&world.state(), &world.observed()), expected, "its storage is gone");
+        for presence in [v1::Presence::Absent, v1::Presence::Unknown] {
+            let mut world = detaching();
+            let report = world.report("n1");
+            (report.presence, report.in_kernel) = (presence.into(), v1::Presence::Absent.into());
+            report.role = v1::DrbdRole::Unspecified.into();
+            assert_eq!(decide(&world.state(), &world.observed()), expected, "as a whole {presence:?}");
+            world.resource.layers = vec![v1::Layer::Storage.into()];
+            assert_eq!(decide(&world.state(), &world.observed()), expected, "and without DRBD {presence:?}");
+        }
 
         type Change = fn(&mut World);
         let table: [(&str, Change); 10] = [

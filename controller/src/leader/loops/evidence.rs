@@ -27,6 +27,18 @@ pub fn seen_under<'a>(
         .filter(|report| report.revision >= revision)
 }
 
+/// What its node says of a replica under a document of this revision or a later one, whatever of the replica is
+/// there. Only for what the report states as certain, unknown or absent by itself.
+#[must_use]
+pub fn stated_under<'a>(
+    observed: &'a Observed,
+    resource: &str,
+    replica: &v1::Replica,
+    revision: u64,
+) -> Option<&'a v1::ReplicaObserved> {
+    observed.report(&replica.node, resource, replica.incarnation).filter(|report| report.revision >= revision)
+}
+
 /// Whether DRBD is among the resource's layers.
 #[must_use]
 pub fn is_replicated(resource: &v1::Resource) -> bool {

@@ -90,6 +90,14 @@ impl Observed {
         }
     }
 
+    /// What the node says of a replica right now, whatever of it is there. For conditions that the report states
+    /// each by itself: it need not prove that the replica as a whole is there.
+    #[must_use]
+    pub fn report(&self, node: &str, resource: &str, incarnation: u64) -> Option<&v1::ReplicaObserved> {
+        let seen = self.node(node).filter(|seen| seen.online && seen.complete)?;
+        seen.replicas.get(&(resource.to_owned(), incarnation)).map(|replica| &replica.observed)
+    }
+
     /// The last report of a replica and its age, whether or not the session is still open. For display:
     /// decisions use [`Observed::replica`].
     #[must_use]
