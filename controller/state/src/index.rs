@@ -3,10 +3,16 @@
 //!
 //! Nothing here is stored. It must never hold a fact that the objects do not hold.
 
+use std::sync::Arc;
+
 use hawser_proto::v1::{ClusterRecord, Operation, OperationState, Resource};
 use imbl::{OrdMap, OrdSet};
 
 use crate::alloc::NumberPool;
+
+/// Caller and key of a request. Shared: with every request a few nodes of the trees that hold it are copied, and these
+/// trees are the largest.
+pub(crate) type RequestName = Arc<(String, String)>;
 
 /// Everything that is derived from the objects of a [`State`](crate::State).
 #[derive(Clone, Debug)]
@@ -22,8 +28,8 @@ pub(crate) struct Index {
     pub(crate) running: OrdSet<(String, u64)>,
     /// (end on the cluster's clock, operation) of the others.
     pub(crate) finished: OrdSet<(u64, u64)>,
-    /// (end of its life on the cluster's clock, caller, key) of the kept outcomes.
-    pub(crate) expiry: OrdSet<(u64, String, String)>,
+    /// (end of its life on the cluster's clock, request) of the kept outcomes.
+    pub(crate) expiry: OrdSet<(u64, RequestName)>,
     /// What a node has to give that has given nothing yet.
     all_ports: NumberPool,
 }

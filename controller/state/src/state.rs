@@ -13,7 +13,7 @@ use imbl::OrdMap;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use crate::index::Index;
+use crate::index::{Index, RequestName};
 
 /// Everything that the Raft log says the cluster should be.
 #[derive(Clone, Debug)]
@@ -28,8 +28,7 @@ pub struct State {
     /// By (resource, node).
     pub(crate) attachments: OrdMap<(String, String), Arc<Attachment>>,
     pub(crate) operations: OrdMap<u64, Arc<Operation>>,
-    /// By (caller, key).
-    pub(crate) idempotency: OrdMap<(String, String), Arc<IdempotencyRecord>>,
+    pub(crate) idempotency: OrdMap<RequestName, Arc<IdempotencyRecord>>,
     pub(crate) index: Index,
     /// The state as it was when the log last passed a multiple of the checksum interval.
     pub(crate) checkpoint: Option<Arc<State>>,
@@ -282,12 +281,15 @@ impl State {
                 self.index.add_operation(&object);
                 self.operations.insert(object.id, Arc::new(object)).is_none()
             }
-            Record::Idempotency(object) => {
-                let key = (object.caller.clone(), object.key.clone());
-                self.index.expiry.insert((object.expires_at_elapsed_ms, key.0.clone(), key.1.clone()));
-                self.idempotency.insert(key, Arc::new(object)).is_none()
-            }
+            Record::Idempotency(object) => self.keep_answer(object),
         }
+    }
+
+    /// Keeps the outcome of a request. False if there was one under its caller and key.
+    pub(crate) fn keep_answer(&mut self, record: IdempotencyRecord) -> bool {
+        let name = RequestName::new((record.caller.clone(), record.key.clone()));
+        self.index.expiry.insert((record.expires_at_elapsed_ms, RequestName::clone(&name)));
+        self.idempotency.insert(name, Arc::new(record)).is_none()
     }
 
     /// SHA-256 over all records in their order, each preceded by its length. Equal states, and only

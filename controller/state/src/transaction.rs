@@ -202,11 +202,11 @@ impl<'a> Transaction<'a> {
     /// Forgets the outcomes of requests whose time is over.
     pub(crate) fn expire_requests(&mut self) {
         let now = self.state.cluster().elapsed_ms;
-        while let Some((expires, caller, key)) = self.state.index.expiry.get_min().cloned()
+        while let Some((expires, name)) = self.state.index.expiry.get_min().cloned()
             && expires <= now
         {
-            self.state.idempotency.remove(&(caller.clone(), key.clone()));
-            self.state.index.expiry.remove(&(expires, caller, key));
+            self.state.idempotency.remove(&name);
+            self.state.index.expiry.remove(&(expires, name));
         }
     }
 

@@ -3,8 +3,6 @@
 //! Only final outcomes are kept, for 24 hours of the cluster's committed clock. It must never evict one
 //! early: a full table refuses new requests instead.
 
-use std::sync::Arc;
-
 use hawser_proto::v1::{Command, IdempotencyRecord, Outcome, RejectionReason, RequestKey, command, outcome};
 
 use crate::{
@@ -89,8 +87,7 @@ pub(super) fn remember(state: &mut State, request: &RequestKey, outcome: &Outcom
         outcome: Some(outcome.clone()),
         expires_at_elapsed_ms: state.cluster().elapsed_ms.saturating_add(KEPT_MS),
     };
-    state.index.expiry.insert((record.expires_at_elapsed_ms, record.caller.clone(), record.key.clone()));
-    state.idempotency.insert((record.caller.clone(), record.key.clone()), Arc::new(record));
+    state.keep_answer(record);
 }
 
 /// Forgets what has been kept long enough.
