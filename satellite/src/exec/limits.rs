@@ -1,5 +1,5 @@
-//! How many steps run at once, and the breaker that stops storage commands on a node whose kernel swallows
-//! them.
+//! How many steps run at once, and the breakers that stop storage commands where the kernel swallows them: one
+//! for each volume group, since a dead one says nothing of the disks of another.
 //!
 //! It must never hold up a step that touches no storage because of one that does, nor a step on which a consumer's
 //! I/O may hang because of any other.
@@ -18,16 +18,28 @@ use tokio::{
 
 /// Steps at once, on the whole node; urgent ones not counted.
 const STEPS: usize = 8;
-/// Commands that got stuck in the kernel before no new storage command is started.
+/// Commands that got stuck at a volume group before no new one is started there.
 const STUCK: u32 = 3;
-/// After this time one storage command may try whether the kernel has recovered.
+/// After this time one storage command may try whether the volume group has recovered.
 const RETRY: Duration = Duration::from_secs(60);
 
 /// The limits of one node.
 pub(crate) struct Limits {
     steps: Arc<Semaphore>,
     domains: Mutex<BTreeMap<String, Arc<Semaphore>>>,
-    breaker: Mutex<Breaker>,
+    /// By contention domain; under `None` what touches no storage is counted, and never refused.
+    breakers: Mutex<BTreeMap<Option<String>, Breaker>>,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It worked.
+    Worked,
+    /// It failed, or had no time to begin: that says nothing of the disks.
+    Failed,
+    /// A command of it is stuck in the kernel.
+    Stuck,
 }
 
 #[derive(Default)]
@@ -44,7 +56,7 @@ pub(super) struct Permit {
 
 impl Limits {
     pub(crate) fn new() -> Self {
-        Self { steps: Arc::new(Semaphore::new(STEPS)), domains: Mutex::default(), breaker: Mutex::default() }
+        Self { steps: Arc::new(Semaphore::new(STEPS)), domains: Mutex::default(), breakers: Mutex::default() }
     }
 
     /// Waits until `step` may run. First for its volume group, so that whoever queues there takes no place
@@ -54,8 +66,8 @@ impl Limits {
     /// Why no storage command is started now.
     pub(super) async fn admit(&self, step: &Step) -> Result<Permit, String> {
         let storage = step.storage();
-        if storage.is_some() {
-            self.check_breaker()?;
+        if let Some(provider) = storage {
+            self.check_breaker(provider.contention_domain())?;
         }
         let domain = match storage.filter(|_| step.changes_pool()) {
             None => None,
@@ -65,30 +77,38 @@ impl Limits {
         Ok(Permit { _step: step, _domain: domain })
     }
 
-    /// Notes how a step ended: `stuck` if a command of it is stuck in the kernel.
-    pub(super) fn ended(&self, step: &Step, stuck: bool) {
-        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
-        if stuck {
-            breaker.stuck = breaker.stuck.saturating_add(1);
-            if breaker.stuck >= STUCK {
-                breaker.next_try = Some(Instant::now() + RETRY);
+    /// Notes how a step ended.
+    pub(super) fn ended(&self, step: &Step, ending: Ending) {
+        let domain = step.storage().map(|provider| provider.contention_domain().to_owned());
+        let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        match ending {
+            Ending::Worked => {
+                breakers.remove(&domain);
             }
-        } else if step.storage().is_some() {
-            *breaker = Breaker::default();
+            Ending::Failed => {}
+            Ending::Stuck => {
+                let breaker = breakers.entry(domain).or_default();
+                breaker.stuck = breaker.stuck.saturating_add(1);
+                if breaker.stuck >= STUCK {
+                    breaker.next_try = Some(Instant::now() + RETRY);
+                }
+            }
         }
     }
 
-    /// Commands that got stuck since a storage command last worked.
+    /// Commands that got stuck since one of their kind last worked.
     pub(crate) fn stuck(&self) -> u32 {
-        self.breaker.lock().unwrap_or_else(PoisonError::into_inner).stuck
+        let breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        breakers.values().fold(0, |sum, breaker| sum.saturating_add(breaker.stuck))
     }
 
-    fn check_breaker(&self) -> Result<(), String> {
-        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+    fn check_breaker(&self, domain: &str) -> Result<(), String> {
+        let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(breaker) = breakers.get_mut(&Some(domain.to_owned())) else { return Ok(()) };
         match breaker.next_try {
             Some(next_try) if next_try > Instant::now() => Err(format!(
-                "the node is wedged: {} commands are stuck in the kernel, no step that touches storage is started; look at \
-                 the node's disks and its kernel log",
+                "the storage {domain} is wedged: {} commands are stuck in the kernel, no step that touches it is \
+                 started; look at its disks and the node's kernel log",
                 breaker.stuck
             )),
             Some(_) => {
@@ -130,8 +150,10 @@ mod tests {
         Step::TakeDown { drbd_name: "r.1".into() }
     }
 
-    fn attach() -> Step {
-        let Step::EnsureBackingVolume(backing) = storage_in("vg0") else { unreachable!("it was just made") };
+    fn attach_in(volume_group: &str) -> Step {
+        let Step::EnsureBackingVolume(backing) = storage_in(volume_group) else {
+            unreachable!("it was just made")
+        };
         let volume = DrbdVolume { number: 0, minor: 1000, size_bytes: 1, backing: Some(backing) };
         let configuration = Configuration {
             drbd_name: "r.1".into(),
@@ -200,14 +222,50 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_disk_is_attached_where_disks_do_not_answer() {
+    async fn no_disk_is_attached_where_disks_do_not_answer_and_others_are() {
         let limits = Limits::new();
         for _ in 0..STUCK {
-            limits.ended(&attach(), true);
+            limits.ended(&attach_in("vg0"), Ending::Stuck);
         }
 
-        assert!(limits.admit(&attach()).await.is_err());
+        assert!(limits.admit(&attach_in("vg0")).await.is_err());
+        assert!(limits.admit(&storage_in("vg0")).await.is_err());
+        assert!(limits.admit(&attach_in("vg1")).await.is_ok(), "on a healthy disk");
         assert!(limits.admit(&drbd()).await.is_ok());
+        assert_eq!(limits.stuck(), STUCK);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_step_that_worked_there_shows_that_disks_answer_again() {
+        let limits = Limits::new();
+        for _ in 0..STUCK {
+            limits.ended(&attach_in("vg0"), Ending::Stuck);
+            limits.ended(&attach_in("vg0"), Ending::Failed);
+            limits.ended(&attach_in("vg1"), Ending::Worked);
+            limits.ended(&drbd(), Ending::Worked);
+        }
+        assert!(limits.admit(&attach_in("vg0")).await.is_err());
+
+        tokio::time::advance(RETRY).await;
+        assert!(limits.admit(&attach_in("vg0")).await.is_ok(), "one may try");
+        limits.ended(&attach_in("vg0"), Ending::Failed);
+        assert!(limits.admit(&attach_in("vg0")).await.is_err());
+
+        limits.ended(&attach_in("vg0"), Ending::Worked);
+        assert!(limits.admit(&attach_in("vg0")).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_touches_no_storage_is_counted_and_never_refused() {
+        let limits = Limits::new();
+        for _ in 0..STUCK {
+            limits.ended(&drbd(), Ending::Stuck);
+        }
+
+        assert_eq!(limits.stuck(), STUCK);
+        assert!(limits.admit(&drbd()).await.is_ok() && limits.admit(&storage_in("vg0")).await.is_ok());
+        limits.ended(&drbd(), Ending::Worked);
+        assert_eq!(limits.stuck(), 0);
     }
 
     #[tokio::test]
@@ -215,8 +273,8 @@ mod tests {
         let limits = Limits::new();
         let _held = limits.admit(&storage_in("vg0")).await.unwrap();
 
-        let one = limits.admit(&attach()).await;
-        assert!(one.is_ok() && limits.admit(&attach()).await.is_ok());
+        let one = limits.admit(&attach_in("vg0")).await;
+        assert!(one.is_ok() && limits.admit(&attach_in("vg0")).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -224,7 +282,7 @@ mod tests {
         let limits = Limits::new();
         for _ in 0..STUCK {
             assert!(limits.admit(&storage_in("vg0")).await.is_ok());
-            limits.ended(&storage_in("vg0"), true);
+            limits.ended(&storage_in("vg0"), Ending::Stuck);
         }
 
         let refused = limits.admit(&storage_in("vg0")).await.err().unwrap();
@@ -234,7 +292,7 @@ mod tests {
         tokio::time::advance(RETRY).await;
         assert!(limits.admit(&storage_in("vg0")).await.is_ok(), "one may try");
         assert!(limits.admit(&storage_in("vg0")).await.is_err(), "and only one");
-        limits.ended(&storage_in("vg0"), false);
+        limits.ended(&storage_in("vg0"), Ending::Worked);
         assert!(limits.admit(&storage_in("vg0")).await.is_ok());
         assert_eq!(limits.stuck(), 0);
     }

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, backoff::Backoff, inquiry::Inquiry};
+use super::{Shared, backoff::Backoff, inquiry::Inquiry, limits::Ending};
 use crate::{
     host::HostError, ledger::ReplicaKey, metrics::StepOutcome, observe::Observation, report, wanted::Wanted,
 };
@@ -243,8 +243,12 @@ impl Worker {
         // The host keeps the deadline; this is for a host that cannot.
         let result = timeout(deadline * 2, self.shared.host.execute(step, deadline)).await;
         drop(permit);
-        let stuck = matches!(&result, Ok(Err(error)) if error.is_wedged()) || result.is_err();
-        self.shared.limits.ended(step, stuck);
+        let ending = match &result {
+            Ok(Ok(())) => Ending::Worked,
+            Ok(Err(error)) if !error.is_wedged() => Ending::Failed,
+            Ok(Err(_)) | Err(_) => Ending::Stuck,
+        };
+        self.shared.limits.ended(step, ending);
         let taken = began.elapsed();
         tracing::info!(
             resource = self.key.0,
