@@ -24,7 +24,7 @@ use crate::{
 /// A peer that has not connected within this time is asked about, if nothing else speaks against it. Longer
 /// than DRBD takes to connect two nodes that are both up.
 const OVERDUE: Duration = Duration::from_secs(6);
-/// A committed no is not questioned again before this time, unless the document changes.
+/// A committed answer is not questioned again before this time, unless the document changes.
 const STANDS: Duration = Duration::from_secs(10);
 /// Between two looks whether the document has come that has a grant's `Outdate`. It wakes its worker; only one
 /// in which that entry is cleared already may look to the worker as if nothing had changed.
@@ -43,6 +43,8 @@ pub(super) struct Inquiry {
     about: (String, u64),
     confirmed_at: Option<Instant>,
     refused_at: BTreeMap<Question, Instant>,
+    /// By question that was granted: the log entry that it is, and when the answer came.
+    granted_at: BTreeMap<Question, (u64, Instant)>,
     /// The latest revision under which a peer was seen connected. Nobody has taken an `Outdate` of a later number
     /// back: the leader does so only after a report under its number that shows both nodes connected.
     met: BTreeMap<String, u64>,
@@ -63,6 +65,7 @@ impl Inquiry {
             about: (String::new(), 0),
             confirmed_at: None,
             refused_at: BTreeMap::new(),
+            granted_at: BTreeMap::new(),
             met: BTreeMap::new(),
             unconnected: BTreeMap::new(),
             asking: BTreeMap::new(),
@@ -112,6 +115,7 @@ impl Inquiry {
             self.granted(peer, number);
         }
         self.known.confirmed = self.confirmed_at.is_some_and(|at| now < at + CONFIRMED);
+        self.forget_what_no_longer_stands(observation.revision, now);
         let left_to_helper = self.desk.left_to_helper_until(drbd_name);
         self.known.helper_asks = left_to_helper.is_some();
         match &observation.found.kernel {
@@ -152,14 +156,12 @@ impl Inquiry {
             .filter(|(_, since)| now >= **since + OVERDUE)
             .map(|(peer, _)| peer.clone())
             .collect();
-        let stale: Vec<Question> = self
-            .refused_at
-            .iter()
-            .filter(|(_, at)| now >= **at + STANDS)
-            .map(|(asked, _)| asked.clone())
-            .collect();
-        for question in stale {
-            self.refused_at.remove(&question);
+    }
+
+    /// After a while a refusal is questioned again, and so is a grant that no document has brought.
+    fn forget_what_no_longer_stands(&mut self, revision: u64, now: Instant) {
+        self.granted_at.retain(|_, (number, at)| *number > revision && now < *at + STANDS);
+        for (question, _) in self.refused_at.extract_if(.., |_, at| now >= *at + STANDS) {
             if let Question::Outdate { peer, .. } = question {
                 self.known.refused.remove(&peer);
             }
@@ -176,7 +178,10 @@ impl Inquiry {
             wanted
         });
         for question in questions {
-            if self.asking.contains_key(question) || self.refused_at.contains_key(question) {
+            // What was granted changes the document: until that is here, each further yes would only be one more
+            // log entry.
+            let answered = self.refused_at.contains_key(question) || self.granted_at.contains_key(question);
+            if answered || self.asking.contains_key(question) {
                 continue;
             }
             tracing::info!(resource = replica.resource, ?question, "asks the arbiter");
@@ -206,7 +211,10 @@ impl Inquiry {
         }
         tracing::info!(?question, ?answer, "the arbiter has answered");
         match (&question, answer) {
-            (Question::Outdate { peer, .. }, Answer::Yes(number)) => self.granted(peer.clone(), number),
+            (Question::Outdate { peer, .. }, Answer::Yes(number)) => {
+                self.granted(peer.clone(), number);
+                self.granted_at.insert(question, (number, Instant::now()));
+            }
             (Question::ConfirmOwner { .. }, Answer::Yes(_)) => self.confirmed_at = Some(Instant::now()),
             (Question::Outdate { peer, .. }, Answer::No(reason)) => {
                 self.known.refused.insert(peer.clone(), reason);

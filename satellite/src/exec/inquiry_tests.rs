@@ -173,3 +173,59 @@ async fn what_was_reported_of_a_peer_is_remembered_and_at_the_start_supposed() {
         assert_eq!(inquiry.known().reported["n2"], expected, "{connection:?} under {revision}");
     }
 }
+
+/// Has `question` asked, and answers it if it was not left unasked.
+async fn asked_and_granted(inquiry: &mut Inquiry, question: &Question, number: u64) -> bool {
+    let desired = wanted(0, 0);
+    let Desired::Replica(replica) = &desired else { unreachable!("it is no removal") };
+    inquiry.ask(replica, std::slice::from_ref(question));
+    let asked = inquiry.asking.contains_key(question);
+    if asked {
+        inquiry.answered.send((question.clone(), Answer::Yes(number))).unwrap();
+        inquiry.answered().await;
+    }
+    asked
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_granted_is_not_asked_again_before_its_document_is_here() {
+    let (mut inquiry, _) = inquiry();
+    let desired = wanted(0, 0);
+    let question = Question::Outdate { peer: "n2".to_owned(), generation: 3 };
+    inquiry.document_changed(&desired, true);
+    assert!(asked_and_granted(&mut inquiry, &question, 45).await);
+
+    // A peer that is connected has every yes against it given up, so the plan wants to ask at each look.
+    inquiry.observed(&desired, &seen(44, ConnectionState::Connected));
+    assert!(!asked_and_granted(&mut inquiry, &question, 46).await, "the document of entry 45 is on its way");
+
+    tokio::time::advance(STANDS).await;
+    inquiry.observed(&desired, &seen(44, ConnectionState::Connected));
+    assert!(asked_and_granted(&mut inquiry, &question, 47).await, "it takes too long");
+
+    inquiry.observed(&desired, &seen(47, ConnectionState::Connected));
+    assert!(
+        asked_and_granted(&mut inquiry, &question, 48).await,
+        "the document is here and did not settle it"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_refusal_is_no_reason_to_look_again_and_again() {
+    let (mut inquiry, _) = inquiry();
+    let desired = wanted(0, 0);
+    let question = Question::Outdate { peer: "n2".to_owned(), generation: 3 };
+    inquiry.document_changed(&desired, true);
+    let Desired::Replica(replica) = &desired else { unreachable!("it is no removal") };
+    inquiry.ask(replica, std::slice::from_ref(&question));
+    inquiry.answered.send((question, Answer::No("taken over".to_owned()))).unwrap();
+    inquiry.answered().await;
+
+    let mut unseen = seen(44, ConnectionState::Connected);
+    unseen.found.kernel = Looked::Unknown("events2 failed".to_owned());
+    assert_eq!(inquiry.observed(&desired, &unseen), Some(Instant::now() + STANDS));
+    tokio::time::advance(STANDS).await;
+
+    assert_eq!(inquiry.observed(&desired, &unseen), None);
+    assert!(inquiry.known().refused.is_empty());
+}
