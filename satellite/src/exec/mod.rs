@@ -33,7 +33,7 @@ use crate::{
     report::{self, Board},
     wanted::{Wanted, wanted},
 };
-use worker::Worker;
+use worker::{Orders, Worker};
 
 /// All workers look at least this often, whatever the kernel reports.
 const PERIOD: Duration = Duration::from_secs(30);
@@ -68,12 +68,13 @@ pub(crate) async fn supervise(
     let mut kernel = shared.host.changes();
     let tracker = TaskTracker::new();
     let mut running: BTreeMap<ReplicaKey, Running> = BTreeMap::new();
+    let handed_over = watch::Sender::new(0);
     let mut next_look = Instant::now() + PERIOD;
     loop {
         let accepted = document.borrow_and_update().clone();
         if let Some(accepted) = accepted {
             let wanted = wanted(&accepted);
-            forget_removed(&shared, &running, &wanted).await;
+            let gone = gone(&shared, &running, &wanted);
             running.retain(|key, worker| {
                 let keep = wanted.contains_key(key);
                 if !keep {
@@ -83,7 +84,12 @@ pub(crate) async fn supervise(
             });
             shared.board.keep_replicas(&wanted.keys().cloned().collect::<BTreeSet<_>>());
             for (key, wanted) in wanted {
-                hand_over(&shared, &tracker, &mut running, key, wanted);
+                hand_over(&shared, &tracker, &mut running, &handed_over, key, wanted);
+            }
+            handed_over.send_replace(accepted.document.revision);
+            if !gone.is_empty() {
+                // It waits for the disk, and nobody waits for it.
+                tracker.spawn(forget(shared.ledger.clone(), gone));
             }
         }
         tokio::select! {
@@ -121,6 +127,7 @@ fn hand_over(
     shared: &Arc<Shared>,
     tracker: &TaskTracker,
     running: &mut BTreeMap<ReplicaKey, Running>,
+    handed_over: &watch::Sender<u64>,
     key: ReplicaKey,
     wanted: Wanted,
 ) {
@@ -140,7 +147,7 @@ fn hand_over(
         Worker::new(
             Arc::clone(shared),
             key.clone(),
-            receiver,
+            Orders { wanted: receiver, handed_over: handed_over.subscribe() },
             Arc::clone(&worker.wake),
             worker.cancelled.clone(),
         )
@@ -149,16 +156,22 @@ fn hand_over(
     running.insert(key, worker);
 }
 
-/// Forgets what the document does not name any more, if nothing of it is left.
-async fn forget_removed(
+/// What the document does not name any more, if nothing of it is left.
+fn gone(
     shared: &Shared,
     running: &BTreeMap<ReplicaKey, Running>,
     wanted: &BTreeMap<ReplicaKey, Wanted>,
-) {
-    let gone = running.keys().filter(|key| !wanted.contains_key(*key) && shared.board.is_removed(key));
-    for key in gone {
-        if let Err(error) = shared.ledger.forget(key).await {
+) -> Vec<ReplicaKey> {
+    running.keys().filter(|key| !wanted.contains_key(*key) && shared.board.is_removed(key)).cloned().collect()
+}
+
+async fn forget(ledger: Ledger, gone: Vec<ReplicaKey>) {
+    for key in &gone {
+        if let Err(error) = ledger.forget(key).await {
             tracing::warn!(resource = key.0, %error, "a removed replica is still remembered");
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

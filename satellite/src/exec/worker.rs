@@ -31,11 +31,20 @@ const HELD: Duration = Duration::from_secs(1);
 /// Actions that worked and are due again within this time did not help.
 const NO_EFFECT: Duration = Duration::from_secs(60);
 
+/// What a worker is told.
+pub(super) struct Orders {
+    /// What is wanted of its replica.
+    pub(super) wanted: watch::Receiver<Wanted>,
+    /// Revision of the document that all workers have been told of.
+    pub(super) handed_over: watch::Receiver<u64>,
+}
+
 /// A worker.
 pub(super) struct Worker {
     shared: Arc<Shared>,
     key: ReplicaKey,
     wanted: watch::Receiver<Wanted>,
+    handed_over: watch::Receiver<u64>,
     wake: Arc<Notify>,
     cancelled: CancellationToken,
     inquiry: Inquiry,
@@ -65,7 +74,7 @@ impl Worker {
     pub(super) fn new(
         shared: Arc<Shared>,
         key: ReplicaKey,
-        wanted: watch::Receiver<Wanted>,
+        orders: Orders,
         wake: Arc<Notify>,
         cancelled: CancellationToken,
     ) -> Self {
@@ -74,7 +83,8 @@ impl Worker {
         Self {
             shared,
             key,
-            wanted,
+            wanted: orders.wanted,
+            handed_over: orders.handed_over,
             wake,
             cancelled,
             inquiry,
@@ -125,8 +135,7 @@ impl Worker {
         }
         // What is planned must be what the report's revision says, or the controllers would take for agreed what
         // this worker has not heard of yet.
-        if self.wanted.has_changed().unwrap_or(false) || self.wanted.borrow().revision < observation.revision
-        {
+        if !self.still_wanted_under(observation.revision).await {
             return Turn::Again;
         }
         let mut look_at = self.inquiry.observed(desired, &observation);
@@ -166,6 +175,16 @@ impl Worker {
         }
         self.act(desired, plan).await;
         Turn::Again
+    }
+
+    /// Waits until it has been told of the document of `revision`, if it has not been yet. Whether that says the
+    /// same of its replica.
+    async fn still_wanted_under(&mut self, revision: u64) -> bool {
+        let told = tokio::select! {
+            () = self.cancelled.cancelled() => false,
+            told = self.handed_over.wait_for(|handed_over| *handed_over >= revision) => told.is_ok(),
+        };
+        told && !self.wanted.has_changed().unwrap_or(false)
     }
 
     /// Until when to leave the plan alone: after a failure, or after having done just this in vain.

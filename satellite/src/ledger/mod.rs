@@ -135,8 +135,10 @@ struct Shared {
     boot: String,
     document_file: SealedFile,
     facts_file: SealedFile,
-    /// Held while the file is written too, so that the files' order is the order of the decisions.
+    /// Held only for a moment, so that nobody who reads waits for the disk.
     facts: Mutex<Facts>,
+    /// Held while the file is written too, so that the files' order is the order of the decisions.
+    changing: Mutex<()>,
     accepting: Mutex<()>,
     accepted: watch::Sender<Option<Arc<Accepted>>>,
 }
@@ -178,6 +180,7 @@ impl Ledger {
                 document_file,
                 facts_file,
                 facts: Mutex::new(facts),
+                changing: Mutex::new(()),
                 accepting: Mutex::new(()),
                 accepted: watch::Sender::new(accepted),
             }),
@@ -269,13 +272,14 @@ impl Ledger {
     ) -> Result<(), FileError> {
         let shared = Arc::clone(&self.shared);
         blocking(move || {
-            let mut facts = shared.facts();
-            let mut changed = facts.clone();
-            if !change(&mut changed, &shared.boot) || changed == *facts {
+            let _one_at_a_time = shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
+            let present = shared.facts().clone();
+            let mut changed = present.clone();
+            if !change(&mut changed, &shared.boot) || changed == present {
                 return Ok(());
             }
             shared.facts_file.replace(&changed.encode())?;
-            *facts = changed;
+            *shared.facts() = changed;
             Ok(())
         })
         .await
