@@ -98,7 +98,10 @@ pub async fn form(lab: &Lab, options: &LabOptions) -> Result<Formed, LabError> {
 }
 
 /// Makes a node's thin pool, as an administrator would.
-async fn make_pool(lab: &Lab, name: &str) -> Result<(), LabError> {
+///
+/// # Errors
+/// Which command failed, with its words.
+pub async fn make_pool(lab: &Lab, name: &str) -> Result<(), LabError> {
     let group = THIN_POOL.split('/').next().unwrap_or(THIN_POOL);
     run(lab, name, &["vgcreate", "-q", group, "/dev/ubdb"]).await?;
     let pool = ["lvcreate", "-q", "-T", "-l", "95%FREE", THIN_POOL, "--zero", "y", "--errorwhenfull", "y"];

@@ -1,0 +1,79 @@
+//! The satellite's host suite on real kernels: the same cases that its simulated host passes, run by the
+//! example `hawser-host-suite` on both sides of a pair of nodes.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hawser_e2e::cluster::lab_or_skipped;
+use hawser_lab::cluster::{THIN_POOL, make_pool};
+use hawser_lab::directories::LabDirectory;
+use hawser_lab::{Finished, Lab, LabOptions};
+
+/// Far longer than it takes; without it, two sides that wait for each other would wait for ever.
+const LIMIT: Duration = Duration::from_secs(400);
+
+#[tokio::test]
+async fn the_real_host_passes_the_suite_of_the_simulated_one() -> Result<()> {
+    if !lab_or_skipped() {
+        return Ok(());
+    }
+    let name = format!("host-suite-{}", std::process::id());
+    let options = LabOptions { nodes: 2, ..LabOptions::new(&name) };
+    let program = options.programs.join("examples/hawser-host-suite");
+    ensure!(
+        program.is_file(),
+        "{} is not there; `cargo build --workspace --examples` makes it",
+        program.display()
+    );
+    let lab = Lab::up(&options, LabDirectory::named(&name), true).await?;
+    tokio::try_join!(make_pool(&lab, "n1"), make_pool(&lab, "n2"))?;
+    std::fs::create_dir(lab.directory().share().join("meetings"))?;
+
+    let both = async { tokio::try_join!(side(&lab, &program, "n1", "a"), side(&lab, &program, "n2", "b")) };
+    let (one, other) = tokio::time::timeout(LIMIT, both)
+        .await
+        .with_context(|| format!("the suite has not ended within {LIMIT:?}"))??;
+
+    let passed = passed(&one)?;
+    ensure!(passed > 0, "the suite has no cases: {}", one.text());
+    ensure!(passed == self::passed(&other)?, "one side has run other cases than the other: {}", other.text());
+    lab.down(false).await?;
+    Ok(())
+}
+
+async fn side(lab: &Lab, program: &Path, node: &str, side: &str) -> Result<Finished> {
+    let (group, pool) = THIN_POOL.split_once('/').context("the thin pool has no volume group")?;
+    let arguments = [
+        &*program.to_string_lossy(),
+        "run",
+        "--side",
+        side,
+        "--shared",
+        "/host/meetings",
+        "--a",
+        "n1=10.77.0.1",
+        "--b",
+        "n2=10.77.0.2",
+        "--interface",
+        "vec0",
+        "--volume-group",
+        group,
+        "--thin-pool",
+        pool,
+    ];
+    Ok(lab.exec(node, &arguments).await?)
+}
+
+/// How many cases a side says to have passed; an error if one has failed.
+fn passed(finished: &Finished) -> Result<u32> {
+    let said = finished.text();
+    println!("{said}");
+    let errors = String::from_utf8_lossy(&finished.error_output);
+    let summary = said.lines().last().unwrap_or_default();
+    let (passed, failed) = summary
+        .split_once(" passed, ")
+        .with_context(|| format!("the suite ended without its summary: {said}{errors}"))?;
+    ensure!(failed == "0 failed" && finished.code == 0, "{said}{errors}");
+    Ok(passed.parse()?)
+}
