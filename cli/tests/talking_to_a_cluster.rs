@@ -234,6 +234,21 @@ async fn a_join_ticket_becomes_an_order_and_overwrites_nothing() {
 }
 
 #[tokio::test]
+async fn a_member_is_not_announced_when_its_file_cannot_be_written() {
+    // Without a ticket, the answer to an announcement would be another failure.
+    let cluster = Cluster::start(Script::default()).await;
+    let add = ["cluster", "add-member", "n2", "10.77.0.2:6470", "--out"];
+
+    let nowhere = cluster.hawser(&[&add[..], &["nowhere/n2.json"]].concat()).await;
+    let refused = cluster.hawser(&[&add[..], &["n2.json"]].concat()).await;
+
+    assert_eq!(nowhere.code, 1);
+    assert!(nowhere.stderr.contains("cannot write nowhere/n2.json"), "{nowhere:?}");
+    assert!(refused.stderr.contains("the join ticket"), "{refused:?}");
+    assert!(!cluster.directory.path().join("n2.json").exists(), "an empty order was left");
+}
+
+#[tokio::test]
 async fn nobody_there_is_another_failure_than_a_refusal() {
     let cluster = Cluster::start(Script::default()).await;
     let closed =

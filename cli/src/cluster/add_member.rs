@@ -7,7 +7,7 @@ use hawser_client::request_key;
 use hawser_proto::v1;
 use serde::Serialize;
 
-use super::create_store::{self, CreateStore};
+use super::create_store::{self, CreateStore, Reservation};
 use crate::{context::Context, failure::Failure};
 
 /// Announce a controller; it joins when it starts with the file that this writes
@@ -40,9 +40,7 @@ impl AddMember {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
         let Self { name, address, out } = self;
         // Before anything is announced: an announcement without its file helps nobody.
-        if out.exists() {
-            return Err(Failure::Exists(out));
-        }
+        let reserved = Reservation::of(out.clone())?;
         let request = v1::AddMemberRequest { request_key: request_key(), name: name.clone(), address };
         let answer = context
             .call(&format!("add member {name}"), async |controller| {
@@ -51,7 +49,7 @@ impl AddMember {
             .await?;
         let ticket = answer.ticket.ok_or(Failure::Incomplete("the join ticket"))?;
         let raft_id = ticket.raft_id;
-        CreateStore::from(ticket).write(&out)?;
+        reserved.fill(&CreateStore::from(ticket))?;
         let done =
             format!("controller {name} is announced; start it with {} in its data directory", out.display());
         context.finish(answer.result, &done, Announced { raft_id, file: &out }).await

@@ -1,9 +1,9 @@
 //! The order to make a controller's store: the file without which a controller makes none.
 
 use std::{
-    fs::OpenOptions,
+    fs::{self, File, OpenOptions},
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use hawser_proto::v1;
@@ -72,16 +72,60 @@ impl From<v1::JoinTicket> for CreateStore {
 impl CreateStore {
     /// Writes the order to `path`, where nothing may be yet.
     pub(super) fn write(&self, path: &Path) -> Result<(), Failure> {
-        write_new(path, &serde_json::to_string_pretty(self)?)
+        Reservation::of(path.to_owned())?.fill(self)
+    }
+}
+
+/// A file that was made, still empty, for an order that is not known yet: that it cannot be written is said
+/// before anything is asked of the cluster. Dropped unfilled, it is removed.
+pub(super) struct Reservation {
+    path: PathBuf,
+    file: File,
+    filled: bool,
+}
+
+impl Reservation {
+    /// Makes the file; nothing may be there yet.
+    pub(super) fn of(path: PathBuf) -> Result<Self, Failure> {
+        let file = create_new(&path)?;
+        Ok(Self { path, file, filled: false })
+    }
+
+    /// Writes the order.
+    pub(super) fn fill(mut self, order: &CreateStore) -> Result<(), Failure> {
+        fill(&mut self.file, &self.path, &serde_json::to_string_pretty(order)?)?;
+        self.filled = true;
+        Ok(())
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if !self.filled {
+            // Whoever gets here already has a failure to report; an empty file does no harm.
+            let _left = fs::remove_file(&self.path);
+        }
     }
 }
 
 /// Writes a file that is not there yet.
 pub(super) fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
-    let failed = |source: io::Error| match source.kind() {
+    fill(&mut create_new(path)?, path, text)
+}
+
+fn create_new(path: &Path) -> Result<File, Failure> {
+    OpenOptions::new().write(true).create_new(true).open(path).map_err(|source| failed(path, source))
+}
+
+fn fill(file: &mut File, path: &Path, text: &str) -> Result<(), Failure> {
+    file.write_all(format!("{}\n", text.trim_end()).as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(|source| failed(path, source))
+}
+
+fn failed(path: &Path, source: io::Error) -> Failure {
+    match source.kind() {
         io::ErrorKind::AlreadyExists => Failure::Exists(path.to_owned()),
         _ => Failure::Write { path: path.to_owned(), source },
-    };
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(failed)?;
-    file.write_all(format!("{}\n", text.trim_end()).as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
+    }
 }

@@ -98,14 +98,14 @@ impl Operation {
         self.state == "succeeded"
     }
 
-    /// What it waits for: what is stored, else what the leader sees right now.
+    /// What it waits for: what the leader sees right now, else what was last recorded, which is older.
     pub(crate) fn waiting(&self) -> Option<String> {
-        match &self.waits_for {
-            Some(reason) => Some(reason.to_string()),
-            None => self.progress.first().map(|condition| match &condition.node {
+        match self.progress.first() {
+            Some(condition) => Some(match &condition.node {
                 Some(node) => format!("{node}: {}", condition.message),
                 None => condition.message.clone(),
             }),
+            None => self.waits_for.as_ref().map(Reason::to_string),
         }
     }
 
@@ -117,12 +117,14 @@ impl Operation {
             None => String::new(),
         };
         let cancel = if self.can_be_cancelled { "yes" } else { "no" };
+        // The reason of an operation that has ended is why it ended as it did.
+        let reason = if self.ended_at.is_some() { "because" } else { "waits for" };
         let mut text = pairs(&[
             ("operation", self.id.to_string()),
             ("does", self.title()),
             ("state", self.state.clone()),
             ("phase", self.phase.clone()),
-            ("waits for", self.waits_for.as_ref().map(Reason::to_string).unwrap_or_default()),
+            (reason, self.waiting().unwrap_or_default()),
             ("started", started),
             ("ended", ended),
             ("can be cancelled", cancel.to_owned()),

@@ -9,9 +9,10 @@ use std::collections::BTreeSet;
 use hawser_proto::{
     names, sizes,
     v1::{
-        ConfirmReplicaRemoved, ConfirmResourceReady, CreateResource, DeleteResource, DrbdGeneration, Layer,
-        Node, NumberRange, OperationKind, OperationReason, OperationState, PlacedReplica, Replica,
-        ReplicaLifecycle, Resource, ResourceGroup, ResourceLifecycle, StoragePool,
+        Attachment, AttachmentLifecycle, ConfirmReplicaRemoved, ConfirmResourceReady, CreateResource,
+        DeleteResource, DrbdGeneration, Layer, Node, NumberRange, OperationKind, OperationReason,
+        OperationState, PlacedReplica, Replica, ReplicaLifecycle, Resource, ResourceGroup, ResourceLifecycle,
+        StoragePool,
     },
 };
 
@@ -224,11 +225,22 @@ pub(super) fn begin_deletion(transaction: &mut Transaction<'_>, resource: Resour
             "",
         )));
     }
-    if let Some(attachment) = transaction.state().attachments_of(&name).next() {
-        return Err(Denial::in_use(format!(
-            "resource {name} is attached on node {}: run `hawser attachment delete {name} {}` and wait until it has ended",
-            attachment.node, attachment.node
-        )));
+    // One that can be ended comes first: the advice then leads somewhere.
+    let revoked = |attachment: &Attachment| attachment.lifecycle() == AttachmentLifecycle::Revoked;
+    let attached = transaction.state().attachments_of(&name).min_by_key(|attachment| revoked(attachment));
+    if let Some(attachment) = attached {
+        let node = &attachment.node;
+        return Err(Denial::in_use(if revoked(attachment) {
+            format!(
+                "resource {name} was taken over from node {node}, which has not let go of it yet: wait until node \
+                 {node} is back and what uses {name} there has ended; `hawser attachment list` shows it"
+            )
+        } else {
+            format!(
+                "resource {name} is attached on node {node}: run `hawser attachment delete {name} {node}` and wait until \
+                 it has ended"
+            )
+        }));
     }
     let index = transaction.index;
     let mut deleting = Resource { lifecycle: ResourceLifecycle::Deleting.into(), ..resource };

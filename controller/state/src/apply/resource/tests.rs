@@ -4,8 +4,8 @@
 use hawser_proto::{
     sizes::{GIB, MIB, TIB},
     v1::{
-        CreateResourceGroup, DeleteAttachment, DesiredAttachment, RecordNodeFacts, RejectionReason,
-        command::Command as Kind,
+        ConfirmDetached, CreateResourceGroup, DeleteAttachment, DesiredAttachment, RecordNodeFacts,
+        RejectionReason, TakeOver, command::Command as Kind,
     },
 };
 
@@ -266,6 +266,35 @@ fn an_attached_resource_is_not_deleted() {
         .applied(Kind::DeleteAttachment(DeleteAttachment { resource: RESOURCE.into(), node: "n1".into() }));
     assert_eq!(cluster.reason(delete(RESOURCE)), RejectionReason::InUse);
     assert_eq!(cluster.reason(delete("none")), RejectionReason::NotFound);
+}
+
+#[test]
+fn a_refused_deletion_names_what_can_be_detached_before_what_was_taken_over() {
+    let mut cluster = Cluster::attached();
+    cluster.applied(Kind::TakeOver(TakeOver {
+        resource: RESOURCE.into(),
+        resource_incarnation: cluster.state.resource(RESOURCE).unwrap().incarnation,
+        node: "n2".into(),
+        from_generation: 1,
+        mode: 0,
+    }));
+    let rejected = cluster.rejected(delete(RESOURCE));
+    let advice = format!("hawser attachment delete {RESOURCE} n2");
+    assert!(rejected.message.contains(&advice), "{}", rejected.message);
+
+    cluster
+        .applied(Kind::DeleteAttachment(DeleteAttachment { resource: RESOURCE.into(), node: "n2".into() }));
+    cluster.applied(Kind::ConfirmDetached(ConfirmDetached {
+        resource: RESOURCE.into(),
+        node: "n2".into(),
+        attachment_incarnation: cluster.state.attachment(RESOURCE, "n2").unwrap().incarnation,
+        revision: cluster.index,
+    }));
+    let rejected = cluster.rejected(delete(RESOURCE));
+    assert_eq!(rejected.reason(), RejectionReason::InUse);
+    for words in ["taken over from node n1", "wait until node n1 is back"] {
+        assert!(rejected.message.contains(words), "{}", rejected.message);
+    }
 }
 
 #[test]
