@@ -2,7 +2,7 @@
 //!
 //! Dropping it takes the lab down. It must never call into the programs: only their command lines.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -90,12 +90,32 @@ impl Cluster {
         self.programs.join(name)
     }
 
+    /// Where the lab's files lie, the cluster's authority among them.
+    pub fn directory(&self) -> &LabDirectory {
+        self.the_lab().directory()
+    }
+
     /// Runs `hawser` on the host.
     pub fn hawser(&self, arguments: &[&str]) -> Result<Said> {
+        self.hawser_in(Path::new("."), arguments)
+    }
+
+    /// Runs `hawser` on the host in a directory of the caller's.
+    pub fn hawser_in(&self, directory: &Path, arguments: &[&str]) -> Result<Said> {
         let mut command = Command::new(self.program("hawser"));
         command.env("HAWSER_CONFIG", &self.client_configuration).args(arguments).stdin(Stdio::null());
-        command.env("COLUMNS", "120");
-        Ok(command.output()?.into())
+        Ok(command.current_dir(directory).output()?.into())
+    }
+
+    /// Runs `hawser-lab` for this lab, as a person would beside it.
+    pub fn hawser_lab(&self, arguments: &[&str]) -> Result<Said> {
+        Ok(self.lab_command().args(arguments).stdin(Stdio::null()).output()?.into())
+    }
+
+    fn lab_command(&self) -> Command {
+        let mut command = Command::new(self.program("hawser-lab"));
+        command.env("HAWSER_LAB_DIRECTORY", self.directory().path());
+        command
     }
 
     /// Runs `hawser` and expects success.
@@ -133,12 +153,8 @@ impl Cluster {
 
     /// Starts a command in a node whose output is read as it comes.
     pub fn start(&self, node: &str, argv: &[&str]) -> Result<Child> {
-        let mut command = Command::new(self.program("hawser-lab"));
-        command
-            .arg("--directory")
-            .arg(self.the_lab().directory().path())
-            .args(["exec", node, "--"])
-            .args(argv);
+        let mut command = self.lab_command();
+        command.args(["exec", node, "--"]).args(argv);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Ok(command.spawn()?)
     }
