@@ -1,6 +1,8 @@
 //! Bad input at the command line's door and at the ports: refused with the field and the reason, and nothing
 //! changes. (The API's own tables lie beside the API.)
 
+mod certificates;
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -63,7 +65,25 @@ fn bad_input_is_refused_with_its_reason_and_changes_nothing() -> Result<()> {
         garbage(&cluster, port)?;
     }
     ensure!(desired(&cluster)? == before, "garbage on a port changed something");
+
+    certificates::try_at_the_command_line(&cluster)?;
+    // The cluster's clock may commit a minute in the middle of one round, not of two.
+    let silent = (0..2).map(|_| certificates_commit_nothing(&cluster)).collect::<Result<Vec<_>>>()?;
+    ensure!(silent.contains(&true), "something was committed while every caller was refused");
+    ensure!(desired(&cluster)? == before, "a caller that was refused changed something");
     Ok(())
+}
+
+/// Tries the wrong certificates; whether nothing at all was committed meanwhile. The satellites' sessions
+/// have to outlive it.
+fn certificates_commit_nothing(cluster: &Cluster) -> Result<bool> {
+    let before = cluster.json(&["node", "list"])?;
+    certificates::try_all(cluster)?;
+    let after = cluster.json(&["node", "list"])?;
+    for node in after["items"].as_array().context("a list without items")? {
+        ensure!(node["online"] == true, "a satellite's session did not outlive it: {node}");
+    }
+    Ok(before["revision"] == after["revision"])
 }
 
 /// Everything that was asked for.
