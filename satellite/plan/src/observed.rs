@@ -71,7 +71,8 @@ pub struct SubjectVolume {
 pub struct ReplicaFound {
     /// Backing volumes, by volume number. A missing entry counts as unknown.
     pub backing: BTreeMap<u32, Looked<BackingFound>>,
-    /// Fingerprint in the `.res` file ([`Configuration::fingerprint`]).
+    /// Fingerprint in the `.res` file ([`Configuration::fingerprint`]), as far as the kernel follows that: one that was
+    /// written and that nothing was brought up by or adjusted to is there, and equals none.
     pub configuration: Looked<u64>,
     /// The resource in the kernel.
     pub kernel: Looked<KernelResource>,

@@ -212,7 +212,8 @@ pub enum Step {
     /// Metadata is there. On blank storage it is created. Metadata that is there already is accepted if it
     /// is as this step leaves it (`day0` unchanged, or just created); anything else is an error and stays.
     CreateMetadata(Metadata),
-    /// The `.res` file says this. Written aside, validated, synced, renamed.
+    /// The `.res` file says this. Written aside, validated, synced, renamed. It does not count as the configuration of
+    /// what runs before a `BringUp` of what was not there, or an `Adjust`, has ended.
     WriteConfiguration(Configuration),
     /// The `.res` file is gone.
     RemoveConfiguration {

@@ -63,6 +63,7 @@ const CASES: &[(&str, Case)] = cases![
     a_volume_is_made_once_and_removed_only_by_its_mark,
     what_is_not_hawsers_is_left_alone,
     two_replicas_start_equal_without_a_sync,
+    a_changed_configuration_is_followed_only_when_it_was_adjusted,
     a_primary_opens_its_gate_and_cannot_leave_while_it_is_held,
     the_peer_reads_what_was_written,
     an_orderly_disconnect_ends_and_begins_again,
@@ -148,6 +149,30 @@ impl<'a> Suite<'a> {
         check(kernel.role == Role::Secondary, || format!("{kernel:?}"))?;
         check(kernel.volumes[&0].size_bytes == SIZE, || format!("size: {:?}", kernel.volumes))?;
         check(kernel.volumes[&0].minor == MINOR, || format!("minor: {:?}", kernel.volumes))
+    }
+
+    async fn a_changed_configuration_is_followed_only_when_it_was_adjusted(&self) -> Outcome {
+        let usual = self.configuration();
+        let mut changed = usual.clone();
+        changed.net_options.insert("max-buffers".to_owned(), "4000".to_owned());
+        for configuration in [changed, usual] {
+            self.twice(&Step::WriteConfiguration(configuration.clone())).await?;
+            let found = self.look().await;
+            let follows = |found: &ReplicaFound| {
+                found.configuration.present().map(|fingerprint| *fingerprint == configuration.fingerprint())
+            };
+            check(follows(&found) == Some(false), || format!("written: {:?}", found.configuration))?;
+            let bring_up =
+                Step::BringUp { configuration: configuration.clone(), attach: true, connect: true };
+            self.twice(&bring_up).await?;
+            let found = self.look().await;
+            check(follows(&found) == Some(false), || format!("it ran: {:?}", found.configuration))?;
+            self.twice(&Step::Adjust { configuration: configuration.clone() }).await?;
+            self.twice(&Step::WriteConfiguration(configuration.clone())).await?;
+            let found = self.until("both UpToDate", |found| up_to_date(found, self.peer())).await?;
+            check(follows(&found) == Some(true), || format!("adjusted: {:?}", found.configuration))?;
+        }
+        Ok(())
     }
 
     async fn a_primary_opens_its_gate_and_cannot_leave_while_it_is_held(&self) -> Outcome {

@@ -48,6 +48,8 @@ pub(crate) struct Raft {
     pub(crate) attachments: BTreeMap<String, DesiredAttachment>,
     pub(crate) removed: bool,
     pub(crate) with_log: bool,
+    /// Options of db's connections.
+    pub(crate) net_options: BTreeMap<String, String>,
 }
 
 impl Raft {
@@ -97,6 +99,10 @@ impl Raft {
                 generation: self.generation,
                 attachment: self.attachments.get(node).copied().unwrap_or(DesiredAttachment::Detached).into(),
                 outdated_number: self.outdated.get(node).copied().unwrap_or_default(),
+                options: Some(v1::DrbdOptions {
+                    net: self.net_options.clone().into_iter().collect(),
+                    ..Default::default()
+                }),
                 ..db
             });
         }

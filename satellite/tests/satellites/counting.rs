@@ -27,12 +27,19 @@ pub(crate) struct CountingHost {
     host: SimHost,
     steps: Arc<Mutex<Vec<&'static str>>>,
     faults: Arc<Mutex<BTreeMap<String, Fault>>>,
+    adjusting: Arc<Mutex<Option<Fault>>>,
     deaf: Arc<Mutex<bool>>,
 }
 
 impl CountingHost {
     pub(crate) fn new(host: SimHost) -> Self {
-        Self { host, steps: Arc::default(), faults: Arc::default(), deaf: Arc::default() }
+        Self {
+            host,
+            steps: Arc::default(),
+            faults: Arc::default(),
+            adjusting: Arc::default(),
+            deaf: Arc::default(),
+        }
     }
 
     /// Verbs of the steps since the last call.
@@ -49,14 +56,22 @@ impl CountingHost {
         };
     }
 
+    /// From now on, following a changed configuration comes to harm.
+    pub(crate) fn break_adjusting(&self, fault: Option<Fault>) {
+        *self.adjusting.lock().unwrap() = fault;
+    }
+
     /// From now on, no change is reported: as where something happens that the kernel has no event for.
     pub(crate) fn report_no_changes(&self) {
         *self.deaf.lock().unwrap() = true;
     }
 
     fn fault(&self, step: &Step) -> Option<Fault> {
-        let Step::EnsureBackingVolume(volume) = step else { return None };
-        self.faults.lock().unwrap().get(&volume.name).copied()
+        match step {
+            Step::EnsureBackingVolume(volume) => self.faults.lock().unwrap().get(&volume.name).copied(),
+            Step::Adjust { .. } => *self.adjusting.lock().unwrap(),
+            _ => None,
+        }
     }
 }
 

@@ -61,6 +61,35 @@ async fn a_resource_is_attached_written_and_detached() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_changed_configuration_is_due_until_it_was_adjusted_also_after_a_restart() {
+    let mut cluster = Cluster::attached().await;
+    cluster.host("n1").take_steps();
+    cluster.host("n1").break_adjusting(Some(Fault::Fail));
+
+    cluster
+        .commit(|raft| {
+            raft.net_options.insert("max-buffers".into(), "4000".into());
+        })
+        .await;
+
+    let fails = |cluster: &Cluster| cluster.report("n1", "db").failure.is_some_and(|it| it.step == "adjust");
+    cluster.until("it is said", fails).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert!(fails(&cluster), "it is not forgotten");
+
+    cluster.stop("n1").await;
+    cluster.host("n1").break_adjusting(None);
+    cluster.start("n1").await;
+    cluster.until("it is followed", |cluster| cluster.is_attached("n1")).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+
+    assert_eq!(cluster.report("n1", "db").failure, None);
+    assert_eq!(cluster.host("n1").take_steps().last(), Some(&"adjust"));
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(cluster.host("n1").take_steps(), [""; 0], "once");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restarted_satellite_changes_nothing_on_a_running_node() {
     for controllers in [true, false] {
         let mut cluster = Cluster::attached().await;

@@ -12,6 +12,9 @@ use crate::host::{HostError, devices::SECTOR};
 /// What the first line of a file holds before the fingerprint.
 pub const HEADER: &str = "# Written by Hawser; changes are overwritten. Fingerprint ";
 
+/// What follows the fingerprint until the kernel follows the file, and as many spaces afterwards.
+const PENDING: &str = " pending";
+
 /// Set by Hawser alone: replication, arbitration and authentication rest on them.
 const RESERVED: [&str; 12] = [
     "protocol",
@@ -110,7 +113,7 @@ pub fn options(configuration: &Configuration, surroundings: &Surroundings) -> Re
     Ok(Options { resource, net, disk })
 }
 
-/// The text of the `.res` file. `device` names the device of a backing volume.
+/// The text of the `.res` file, as it is until the kernel follows it. `device` names the device of a backing volume.
 ///
 /// # Errors
 /// Something in it cannot be written, or this node is not among the peers.
@@ -122,7 +125,7 @@ pub fn render(
     let name = &configuration.drbd_name;
     let options = options(configuration, surroundings)?;
     own_peer(configuration)?;
-    let mut text = format!("{HEADER}{:016x}\n", configuration.fingerprint());
+    let mut text = format!("{HEADER}{:016x}{PENDING}\n", configuration.fingerprint());
     let quote = |word: &str| {
         quoted(word).ok_or_else(|| {
             HostError::refused(format!("DRBD resource {name}"), format!("{word:?} cannot be written"))
@@ -213,7 +216,13 @@ pub fn arguments(options: &BTreeMap<String, String>) -> Vec<String> {
     options.iter().map(|(name, value)| format!("--{name}={value}")).collect()
 }
 
-/// The fingerprint in the text of a file; `None` where Hawser has not written it.
+/// The first line of the file in place of the rendered one, of the same length, once the kernel follows it.
+pub fn followed_header(configuration: &Configuration) -> String {
+    format!("{HEADER}{:016x}{:width$}\n", configuration.fingerprint(), "", width = PENDING.len())
+}
+
+/// The fingerprint in the text of a file that the kernel follows; `None` where that is not certain, or Hawser has not
+/// written it.
 pub fn fingerprint_in(text: &str) -> Option<u64> {
     u64::from_str_radix(text.lines().next()?.strip_prefix(HEADER)?.trim(), 16).ok()
 }

@@ -58,7 +58,10 @@ fn text(configuration: &Configuration) -> Result<String, HostError> {
 fn two_diskful_replicas_on_8_4_word_for_word() {
     let text = text(&configuration()).unwrap();
     let (header, body) = text.split_once('\n').unwrap();
-    assert_eq!(fingerprint_in(header), Some(configuration().fingerprint()));
+    assert_eq!(fingerprint_in(header), None, "nobody follows it yet");
+    let followed = followed_header(&configuration());
+    assert_eq!(fingerprint_in(&followed), Some(configuration().fingerprint()));
+    assert_eq!(followed.len(), header.len() + 1, "it is written over the first line");
     insta::assert_snapshot!(body, @r#"
     resource "vol1.9" {
         options {
@@ -174,4 +177,5 @@ fn a_foreign_file_has_no_fingerprint() {
     assert_eq!(fingerprint_in("resource x {}\n"), None);
     assert_eq!(fingerprint_in(&format!("{HEADER}zz\n")), None);
     assert_eq!(fingerprint_in(""), None);
+    assert_eq!(fingerprint_in(&format!("{HEADER}00000000000000ff\n")), Some(255), "of an earlier release");
 }

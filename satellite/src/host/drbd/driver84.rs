@@ -6,6 +6,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -50,6 +51,24 @@ impl Driver84 {
             ));
         }
         Ok(self.directory.join(format!("{drbd_name}.res")))
+    }
+
+    /// Whether the file says this configuration and the kernel may not follow it yet.
+    fn is_pending(&self, configuration: &Configuration) -> Result<bool, HostError> {
+        let text = configuration::render(configuration, &self.surroundings, self.device)?;
+        let path = self.path(&configuration.drbd_name)?;
+        Ok(fs::read_to_string(path).is_ok_and(|present| present == text))
+    }
+
+    /// Says in the file that the kernel follows it. Written over its first line and not synced: with the power the
+    /// kernel's resource is gone too, and what is brought up then follows the file.
+    fn note_followed(&self, configuration: &Configuration) -> Result<(), HostError> {
+        let path = self.path(&configuration.drbd_name)?;
+        fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .and_then(|file| file.write_all_at(configuration::followed_header(configuration).as_bytes(), 0))
+            .map_err(|error| HostError::file(&path, &error))
     }
 
     async fn setup<I: IntoIterator<Item = String>>(
@@ -170,7 +189,10 @@ impl DrbdDriver for Driver84 {
     ) -> Result<(), HostError> {
         let text = configuration::render(configuration, &self.surroundings, self.device)?;
         let path = self.path(&configuration.drbd_name)?;
-        if fs::read_to_string(&path).is_ok_and(|present| present == text) {
+        let written = fs::read_to_string(&path).is_ok_and(|present| {
+            present == text || present == with_header(&text, &configuration::followed_header(configuration))
+        });
+        if written {
             return Ok(());
         }
         let aside = path.with_extension("res_new");
@@ -200,7 +222,7 @@ impl DrbdDriver for Driver84 {
         match fs::read_to_string(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(HostError::file(&path, &error)),
-            // A file of somebody else's is there and never equals what is wanted.
+            // A file that the kernel may not follow, or somebody else's, is there and never equals what is wanted.
             Ok(text) => Ok(Some(configuration::fingerprint_in(&text).unwrap_or(0))),
         }
     }
@@ -214,6 +236,10 @@ impl DrbdDriver for Driver84 {
     ) -> Result<(), HostError> {
         let options = configuration::options(configuration, &self.surroundings)?;
         let name = &configuration.drbd_name;
+        if self.is_pending(configuration)? && !self.state(deadline).await?.resources.contains_key(name) {
+            // Whatever comes into the kernel from now on is made by this configuration.
+            self.note_followed(configuration)?;
+        }
         let own = std::iter::once(name.clone()).chain(configuration::arguments(&options.resource));
         self.setup("new-resource", own, deadline).await?;
         for volume in &configuration.volumes {
@@ -250,7 +276,7 @@ impl DrbdDriver for Driver84 {
     async fn adjust(&self, configuration: &Configuration, deadline: &Deadline) -> Result<(), HostError> {
         let command = CommandLine::new("drbdadm").args(["adjust", &configuration.drbd_name]);
         deadline.run(&command).await?;
-        Ok(())
+        if self.is_pending(configuration)? { self.note_followed(configuration) } else { Ok(()) }
     }
 
     async fn promote(&self, _: &str, minors: &[u32], deadline: &Deadline) -> Result<(), HostError> {
@@ -323,6 +349,12 @@ impl DrbdDriver for Driver84 {
     }
 }
 
+/// `text` with another first line.
+fn with_header(text: &str, header: &str) -> String {
+    let rest = text.split_once('\n').map_or("", |(_, rest)| rest);
+    format!("{header}{rest}")
+}
+
 fn addresses(configuration: &Configuration, peer: &str) -> Result<[String; 2], HostError> {
     let here = configuration::own_peer(configuration)?;
     let there = configuration::find_peer(configuration, peer)?;
@@ -365,4 +397,56 @@ fn write_synced(path: &Path, text: &str) -> io::Result<()> {
 
 fn sync_directory(path: &Path) -> io::Result<()> {
     fs::File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
+    use hawser_plan::step::{DrbdPeer, Generation, SharedSecret};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_counts_once_the_kernel_follows_it_and_writing_it_again_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let surroundings = Surroundings { fence_peer_handler: "handler".into(), authenticate: true };
+        let driver = Driver84::new(directory.path(), surroundings, |_| unreachable!("it has no storage"));
+        let peer = DrbdPeer {
+            node: "n1".into(),
+            uname: "n1".into(),
+            node_id: 0,
+            ip: "10.77.0.1".parse().unwrap(),
+            port: 7000,
+            diskful: false,
+        };
+        let configuration = Configuration {
+            drbd_name: "db.5".into(),
+            node: "n1".into(),
+            generation: Generation::V8_4,
+            shared_secret: SharedSecret("secret".into()),
+            resource_options: [].into(),
+            net_options: [].into(),
+            disk_options: [].into(),
+            ask_arbiter: true,
+            volumes: Vec::new(),
+            peers: vec![peer],
+        };
+        let written = configuration::render(&configuration, &driver.surroundings, driver.device).unwrap();
+        let path = directory.path().join("db.5.res");
+        let deadline = &Deadline::after(Duration::from_secs(10));
+        fs::write(&path, &written).unwrap();
+
+        driver.write_configuration(&configuration, deadline).await.unwrap();
+        assert_eq!(driver.fingerprint("db.5"), Ok(Some(0)));
+        assert_eq!(driver.is_pending(&configuration), Ok(true));
+
+        driver.note_followed(&configuration).unwrap();
+        driver.write_configuration(&configuration, deadline).await.unwrap();
+        assert_eq!(driver.fingerprint("db.5"), Ok(Some(configuration.fingerprint())));
+        assert_eq!(driver.is_pending(&configuration), Ok(false));
+        let body = |text: &str| text.split_once('\n').map(|(_, body)| body.to_owned());
+        assert_eq!(body(&fs::read_to_string(&path).unwrap()), body(&written));
+    }
 }

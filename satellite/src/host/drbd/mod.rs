@@ -31,7 +31,7 @@ pub(crate) trait DrbdDriver: Send + Sync {
         deadline: &Deadline,
     ) -> Result<(), HostError>;
 
-    /// The `.res` file says this.
+    /// The `.res` file says this. Until the kernel follows it, it has no fingerprint that equals anything.
     async fn write_configuration(
         &self,
         configuration: &Configuration,
@@ -41,10 +41,12 @@ pub(crate) trait DrbdDriver: Send + Sync {
     /// The `.res` file is gone.
     fn remove_configuration(&self, drbd_name: &str) -> Result<(), HostError>;
 
-    /// The fingerprint in the `.res` file; `None` if there is no file.
+    /// The fingerprint in the `.res` file if the kernel follows it, a number that equals none if it may not; `None` if
+    /// there is no file.
     fn fingerprint(&self, drbd_name: &str) -> Result<Option<u64>, HostError>;
 
-    /// The resource and its minors are in the kernel; disks and connections as asked.
+    /// The resource and its minors are in the kernel; disks and connections as asked. One that was not there before
+    /// follows its file.
     async fn bring_up(
         &self,
         configuration: &Configuration,

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::{
     SimWorld,
     replication::{HELD_OPEN, Promotion, Refusal},
-    state::{self, Node, Resource, SimGate, State, Volume, key_of},
+    state::{self, File, Node, Resource, SimGate, State, Volume, key_of},
 };
 use crate::host::{CommandError, Facts, Host, HostError, drbd::metadata::JUST_CREATED};
 
@@ -138,7 +138,12 @@ impl Host for SimHost {
                         format!("has no replica on node {}", configuration.node),
                     ));
                 }
-                on(state, name).files.insert(configuration.drbd_name.clone(), configuration.clone());
+                let files = &mut on(state, name).files;
+                let written = files.get(&configuration.drbd_name);
+                if written.is_none_or(|file| file.configuration != *configuration) {
+                    let file = File { configuration: configuration.clone(), followed: false };
+                    files.insert(configuration.drbd_name.clone(), file);
+                }
                 Ok(())
             }),
             Step::RemoveConfiguration { drbd_name } => self.change(|state, node| {
@@ -169,6 +174,7 @@ impl Host for SimHost {
             Step::Adjust { configuration } => self.change(|state, node| {
                 if let Some(resource) = state.resource(node, &configuration.drbd_name) {
                     resource.configuration = configuration.clone();
+                    on(state, node).note_followed(configuration);
                 }
                 Ok(())
             }),
@@ -336,7 +342,12 @@ fn create_metadata(state: &mut State, node: &str, metadata: &Metadata) -> Result
 }
 
 fn bring_up(state: &mut State, node: &str, configuration: &Configuration) {
-    on(state, node).resources.entry(configuration.drbd_name.clone()).or_insert_with(|| Resource {
+    let node = on(state, node);
+    if node.resources.contains_key(&configuration.drbd_name) {
+        return;
+    }
+    node.note_followed(configuration);
+    let new = Resource {
         configuration: configuration.clone(),
         role: Role::Secondary,
         suspended: Suspended::default(),
@@ -348,7 +359,8 @@ fn bring_up(state: &mut State, node: &str, configuration: &Configuration) {
         replication: "Off",
         waiting: Vec::new(),
         new_generation_due: false,
-    });
+    };
+    node.resources.insert(configuration.drbd_name.clone(), new);
 }
 
 fn attach_disk(state: &mut State, node: &str, configuration: &Configuration) -> Result<(), HostError> {
@@ -517,10 +529,9 @@ fn found(node: &Node, subject: &Subject) -> ReplicaFound {
         }
     }
     let drbd_name = subject.drbd_name.as_deref().unwrap_or_default();
-    let configuration = node
-        .files
-        .get(drbd_name)
-        .map_or(Looked::Absent, |configuration| Looked::Present(configuration.fingerprint()));
+    let configuration = node.files.get(drbd_name).map_or(Looked::Absent, |file| {
+        Looked::Present(if file.followed { file.configuration.fingerprint() } else { 0 })
+    });
     let kernel = node
         .resources
         .get(drbd_name)

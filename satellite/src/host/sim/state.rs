@@ -45,11 +45,18 @@ pub(super) struct Node {
     pub(super) pools: BTreeMap<VolumeKey, u64>,
     pub(super) volumes: BTreeMap<VolumeKey, Volume>,
     /// `.res` files, by DRBD resource.
-    pub(super) files: BTreeMap<String, Configuration>,
+    pub(super) files: BTreeMap<String, File>,
     // What follows is memory, and gone without power.
     pub(super) resources: BTreeMap<String, Resource>,
     pub(super) gates: BTreeMap<String, SimGate>,
     pub(super) processes: BTreeMap<i32, Process>,
+}
+
+/// A `.res` file.
+pub(super) struct File {
+    pub(super) configuration: Configuration,
+    /// The kernel follows it.
+    pub(super) followed: bool,
 }
 
 /// A thin volume.
@@ -143,6 +150,13 @@ impl Node {
         let has =
             |resource: &Resource| resource.configuration.volumes.iter().any(|volume| volume.minor == minor);
         self.resources.iter().find(|(_, resource)| has(resource)).map(|(name, _)| name.clone())
+    }
+
+    /// Notes that the kernel follows the file of `configuration`, if that is what it says.
+    pub(super) fn note_followed(&mut self, configuration: &Configuration) {
+        if let Some(file) = self.files.get_mut(&configuration.drbd_name) {
+            file.followed |= file.configuration == *configuration;
+        }
     }
 
     /// The volume that a resource lies on here.
