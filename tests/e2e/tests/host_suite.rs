@@ -1,5 +1,6 @@
 //! The satellite's host suite on real kernels: the same cases that its simulated host passes, run by the
 //! example `hawser-host-suite` on both sides of a pair of nodes.
+#![allow(clippy::print_stdout)]
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! The kernel's fence-peer helper, the satellite that answers it, and both are killed with -9 while a Primary
 //! is frozen: it goes on by itself after the committed yes.
+#![allow(clippy::print_stdout)]
 
 use std::io::Read as _;
 use std::time::Duration;

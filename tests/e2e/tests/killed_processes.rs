@@ -2,6 +2,7 @@
 //! finishes or says why it waits, and nothing is left behind.
 //!
 //! The moments are tied to what the kernel of a node with a replica shows, not to time.
+#![allow(clippy::print_stdout)]
 
 use std::io::Read as _;
 use std::process::Child;

@@ -1,4 +1,5 @@
 //! README's five minutes: every line of it does its work when it is typed as it stands there.
+#![allow(clippy::print_stdout)]
 
 use std::path::Path;
 use std::process::{Command, Stdio};
