@@ -115,7 +115,7 @@ async fn up(place: &Place, up: Up) -> anyhow::Result<ExitCode> {
     if up.bare {
         return Ok(ExitCode::SUCCESS);
     }
-    let formed = cluster::form(&lab, &options).await.with_context(|| {
+    cluster::form(&lab, &options).await.with_context(|| {
         let named = format!("--directory {path}");
         format!(
             "the nodes are up but form no cluster; `hawser-lab {named} logs n1 hawser-controller` may tell why, \
@@ -123,7 +123,10 @@ async fn up(place: &Place, up: Up) -> anyhow::Result<ExitCode> {
         )
     })?;
     println!("their cluster is formed after {:.1} s; try", began.elapsed().as_secs_f32());
-    println!("  hawser --config {} node list", formed.client_configuration.display());
+    // Nothing is on the PATH of a shell that has just built it.
+    let program = options.programs.join("hawser-lab");
+    println!("  eval \"$({} --directory {path} env)\"", program.display());
+    println!("  hawser node list");
     Ok(ExitCode::SUCCESS)
 }
 
