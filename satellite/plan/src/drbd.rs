@@ -71,7 +71,7 @@ fn running(
     let diskless = has_storage(replica) && !all_disks(replica, kernel, |disk| disk != DiskState::Diskless);
     let complete = replica.volumes.iter().all(|volume| kernel.volumes.contains_key(&volume.number));
     let adjust = !written && complete && !diskless;
-    // What is written counts as followed: it is not written before it may be.
+    // Not written before it may be followed: the file would say what the kernel must not do yet.
     if adjust && fall_behind_first(situation, replica, kernel, plan) == Next::Stop {
         return Next::Stop;
     }

@@ -1,6 +1,8 @@
 //! With every controller stopped: what runs goes on running, also while its satellite restarts, and a node that
 //! reboots brings its replica up and connects it, but is promoted nowhere.
 
+#![allow(clippy::print_stdout)]
+
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
