@@ -71,6 +71,25 @@ impl Driver84 {
             .map_err(|error| HostError::file(&path, &error))
     }
 
+    /// Files of a resource that a step leaves behind when it is killed: a configuration that was being checked, and
+    /// dumps of metadata.
+    fn unfinished(&self, drbd_name: &str) -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let rest = name.to_str().and_then(|name| name.strip_prefix(drbd_name));
+            let is_dump = |rest: &str| {
+                let volume = rest.strip_prefix('-').and_then(|rest| rest.strip_suffix(".day0"));
+                volume.is_some_and(|volume| volume.parse::<u32>().is_ok())
+            };
+            if rest.is_some_and(|rest| rest == ".res_new" || is_dump(rest)) {
+                found.push(entry.path());
+            }
+        }
+        Ok(found)
+    }
+
     async fn setup<I: IntoIterator<Item = String>>(
         &self,
         verb: &str,
@@ -167,15 +186,17 @@ impl DrbdDriver for Driver84 {
         if making == Making::All {
             drbdmeta(metadata.minor, device, ["create-md"], deadline).await?;
         }
+        let dump = self.directory.join(format!("{}-{}.day0", metadata.drbd_name, metadata.volume));
+        let mut restored = Ok(());
         if let (Some(day0), Making::All | Making::Day0Only) = (metadata.day0, making) {
-            let dump = self.directory.join(format!("{}-{}.day0", metadata.drbd_name, metadata.volume));
             fs::write(&dump, metadata::day0_dump(day0, metadata.size_bytes))
                 .map_err(|error| HostError::file(&dump, &error))?;
-            let restored =
-                drbdmeta(metadata.minor, device, ["restore-md", &dump.display().to_string()], deadline).await;
-            fs::remove_file(&dump).map_err(|error| HostError::file(&dump, &error))?;
-            restored?;
+            let restore = ["restore-md", &dump.display().to_string()];
+            restored = drbdmeta(metadata.minor, device, restore, deadline).await.map(drop);
         }
+        // Also where there is nothing to do: this step may have been killed after the dump was restored.
+        remove_if_there(&dump).map_err(|error| HostError::file(&dump, &error))?;
+        restored?;
         match due(&read_superblock(device, deadline).await?)? {
             Making::Nothing => Ok(()),
             _ => Err(HostError::refused(object(), "is not there although `drbdmeta` said so")),
@@ -210,11 +231,12 @@ impl DrbdDriver for Driver84 {
 
     fn remove_configuration(&self, drbd_name: &str) -> Result<(), HostError> {
         let path = self.path(drbd_name)?;
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(HostError::file(&path, &error)),
-            Ok(()) => sync_directory(&self.directory).map_err(|error| HostError::file(&path, &error)),
+        let unfinished =
+            self.unfinished(drbd_name).map_err(|error| HostError::file(&self.directory, &error))?;
+        for file in std::iter::once(path).chain(unfinished) {
+            remove_if_there(&file).map_err(|error| HostError::file(&file, &error))?;
         }
+        sync_directory(&self.directory).map_err(|error| HostError::file(&self.directory, &error))
     }
 
     fn fingerprint(&self, drbd_name: &str) -> Result<Option<u64>, HostError> {
@@ -395,6 +417,13 @@ fn write_synced(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 fn sync_directory(path: &Path) -> io::Result<()> {
     fs::File::open(path)?.sync_all()
 }
@@ -448,5 +477,29 @@ mod tests {
         assert_eq!(driver.is_pending(&configuration), Ok(false));
         let body = |text: &str| text.split_once('\n').map(|(_, body)| body.to_owned());
         assert_eq!(body(&fs::read_to_string(&path).unwrap()), body(&written));
+    }
+
+    #[test]
+    fn what_a_killed_step_left_goes_with_the_configuration_and_nothing_else_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let own = ["data.63.res", "data.63.res_new", "data.63-0.day0", "data.63-1.day0"];
+        let others = ["data.6.res", "data.6-0.day0", "data.631.res", "data.63-0.dump", "data.63-x.day0"];
+        for name in own.iter().chain(&others) {
+            fs::write(directory.path().join(name), "").unwrap();
+        }
+        let surroundings = Surroundings { fence_peer_handler: "/bin/false".to_owned(), authenticate: true };
+        let driver = Driver84::new(directory.path(), surroundings, |_| PathBuf::new());
+
+        driver.remove_configuration("data.63").unwrap();
+        driver.remove_configuration("data.63").unwrap();
+
+        let mut left: Vec<String> = fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort_unstable();
+        let mut expected = others.map(str::to_owned);
+        expected.sort_unstable();
+        assert_eq!(left, expected);
     }
 }
