@@ -13,7 +13,7 @@ const CONNECTED: &str = "Connected";
 /// DRBD's word for a replication without a resync under way.
 const ESTABLISHED: &str = "Established";
 
-/// A replica's report, if it was seen under a document of this revision or a later one.
+/// The report of a replica that is there, if it was seen under a document of this revision or a later one.
 #[must_use]
 pub fn seen_under<'a>(
     observed: &'a Observed,
@@ -21,10 +21,8 @@ pub fn seen_under<'a>(
     replica: &v1::Replica,
     revision: u64,
 ) -> Option<&'a v1::ReplicaObserved> {
-    observed
-        .replica(&replica.node, resource, replica.incarnation)
-        .known()
-        .filter(|report| report.revision >= revision)
+    stated_under(observed, resource, replica, revision)
+        .filter(|report| report.presence() == v1::Presence::Present)
 }
 
 /// What its node says of a replica under a document of this revision or a later one, whatever of the replica is

@@ -77,9 +77,7 @@ impl Observed {
     /// What is certain about a replica right now.
     #[must_use]
     pub fn replica(&self, node: &str, resource: &str, incarnation: u64) -> Sight<'_> {
-        let Some(seen) = self.node(node).filter(|seen| seen.online && seen.complete) else {
-            return Sight::Unknown;
-        };
+        let Some(seen) = self.reporting(node) else { return Sight::Unknown };
         match seen.replicas.get(&(resource.to_owned(), incarnation)) {
             None => Sight::Absent,
             Some(replica) => match replica.observed.presence() {
@@ -94,8 +92,13 @@ impl Observed {
     /// each by itself: it need not prove that the replica as a whole is there.
     #[must_use]
     pub fn report(&self, node: &str, resource: &str, incarnation: u64) -> Option<&v1::ReplicaObserved> {
-        let seen = self.node(node).filter(|seen| seen.online && seen.complete)?;
+        let seen = self.reporting(node)?;
         seen.replicas.get(&(resource.to_owned(), incarnation)).map(|replica| &replica.observed)
+    }
+
+    /// A node whose session is open and has reported everything.
+    fn reporting(&self, node: &str) -> Option<&NodeSeen> {
+        self.node(node).filter(|seen| seen.online && seen.complete)
     }
 
     /// The last report of a replica and its age, whether or not the session is still open. For display:
