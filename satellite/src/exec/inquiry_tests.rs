@@ -5,11 +5,11 @@ use async_trait::async_trait;
 use hawser_plan::{
     desired::{Attachment, Peer},
     observed::{KernelPeer, ReplicaFound, Role, Suspended},
-    step::{Configuration, Generation, SharedSecret},
 };
 use tokio::sync::watch;
 
 use super::*;
+use crate::exec::fixture::configuration;
 
 const NAME: &str = "db.5";
 
@@ -30,23 +30,11 @@ fn inquiry() -> (Inquiry, Desk) {
 
 /// n1 owns "db" at generation 3; the document has the given marks of n1 and n2.
 fn wanted(own: u64, peer: u64) -> Desired {
-    let configuration = Configuration {
-        drbd_name: NAME.into(),
-        node: "n1".into(),
-        generation: Generation::V8_4,
-        shared_secret: SharedSecret(String::new()),
-        resource_options: BTreeMap::new(),
-        net_options: BTreeMap::new(),
-        disk_options: BTreeMap::new(),
-        ask_arbiter: true,
-        volumes: Vec::new(),
-        peers: Vec::new(),
-    };
     Desired::Replica(Box::new(Replica {
         resource: "db".into(),
         resource_incarnation: 5,
         incarnation: 7,
-        drbd: Some(configuration),
+        drbd: Some(configuration(NAME)),
         maximum_peers: 1,
         day0: None,
         owner: "n1".into(),

@@ -134,11 +134,10 @@ async fn acquire(semaphore: Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Stri
 mod tests {
     #![allow(clippy::unwrap_used)]
     use futures::future::poll_immediate;
-    use hawser_plan::step::{
-        BackingVolume, Configuration, DrbdVolume, Generation, Mark, Provider, SharedSecret,
-    };
+    use hawser_plan::step::{BackingVolume, Configuration, DrbdVolume, Mark, Provider};
 
     use super::*;
+    use crate::exec::fixture::configuration;
 
     fn storage_in(volume_group: &str) -> Step {
         let mark = Mark { cluster_id: "c".into(), resource: "r".into(), replica_incarnation: 1, volume: 0 };
@@ -155,18 +154,7 @@ mod tests {
             unreachable!("it was just made")
         };
         let volume = DrbdVolume { number: 0, minor: 1000, size_bytes: 1, backing: Some(backing) };
-        let configuration = Configuration {
-            drbd_name: "r.1".into(),
-            node: "n1".into(),
-            generation: Generation::V8_4,
-            shared_secret: SharedSecret(String::new()),
-            resource_options: BTreeMap::new(),
-            net_options: BTreeMap::new(),
-            disk_options: BTreeMap::new(),
-            ask_arbiter: true,
-            volumes: vec![volume],
-            peers: Vec::new(),
-        };
+        let configuration = Configuration { volumes: vec![volume], ..configuration("r.1") };
         Step::AttachDisk { configuration }
     }
 

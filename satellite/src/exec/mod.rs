@@ -4,6 +4,8 @@
 //! ends, leaves everything as it is: what is missing in a document is not removed.
 
 mod backoff;
+#[cfg(test)]
+mod fixture;
 mod inquiry;
 mod limits;
 mod worker;

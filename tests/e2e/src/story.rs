@@ -65,13 +65,6 @@ pub fn verify_records(cluster: &Cluster, node: &str, acknowledged: u64) -> Resul
     beyond.with_context(|| format!("the check of the records said: {said}"))
 }
 
-/// Disk state of the replica on `node` in the cluster's words, if it is known.
-pub fn disk_state(resource: &Value, node: &str) -> Option<String> {
-    let replicas = resource["replicas"].as_array()?;
-    let replica = replicas.iter().find(|replica| replica["desired"]["node"] == node)?;
-    replica["observed"]["volumes"][0]["disk"].as_str().map(str::to_owned)
-}
-
 /// Waits until every replica is UpToDate and none counts as outdated, and says how long it took.
 pub fn wait_until_whole(cluster: &Cluster, name: &str, limit: Duration) -> Result<Duration> {
     let began = Instant::now();
@@ -115,16 +108,12 @@ impl Holdings {
     /// Of a resource that is there.
     pub fn of(cluster: &Cluster, name: &str) -> Result<Self> {
         let shown = resource(cluster, name)?;
-        let numbers = |objects: &Value, field: &str| -> Vec<u64> {
-            objects.as_array().into_iter().flatten().filter_map(|object| object[field].as_u64()).collect()
+        let numbers = |objects: &Value, pointer: &str| -> Vec<u64> {
+            let objects = objects.as_array().into_iter().flatten();
+            objects.filter_map(|object| object.pointer(pointer)?.as_u64()).collect()
         };
-        let minors = numbers(&shown["desired"]["volumes"], "minor");
-        let ports = shown["replicas"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|replica| replica["desired"]["port"].as_u64())
-            .collect::<Vec<_>>();
+        let minors = numbers(&shown["desired"]["volumes"], "/minor");
+        let ports = numbers(&shown["replicas"], "/desired/port");
         ensure!(!minors.is_empty() && !ports.is_empty(), "{name} shows no minor or no port: {shown}");
         Ok(Self { name: name.to_owned(), minors, ports })
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use hawser_e2e::cluster::{Cluster, Progress, lab_or_skipped};
 use hawser_e2e::stories::written_volume;
-use hawser_e2e::story::{MOUNT_POINT, leader, verify_records, wait_until_whole};
+use hawser_e2e::story::{MOUNT_POINT, device, leader, mount, verify_records, wait_until_whole};
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 const LIMIT: Duration = Duration::from_secs(60);
@@ -68,8 +68,7 @@ fn io_goes_on_and_replicas_return_while_every_controller_is_down() -> Result<()>
     service(&cluster, "n3", "start", "hawser-controller")?;
     wait_until_whole(&cluster, name, LIMIT)?;
 
-    let device = hawser_e2e::story::device(&cluster, name, primary)?;
-    hawser_e2e::story::mount(&cluster, primary, &device)?;
+    mount(&cluster, primary, &device(&cluster, name, primary)?)?;
     verify_records(&cluster, primary, acknowledged)?;
     cluster.must_exec(primary, &["umount", MOUNT_POINT])?;
     cluster.must(&["attachment", "delete", name, primary])?;
