@@ -80,6 +80,19 @@ impl LabDirectory {
         self.0.join("nodes").join(node)
     }
 
+    /// Names of the nodes that have files here, in order.
+    ///
+    /// # Errors
+    /// There is no lab here.
+    pub fn nodes(&self) -> std::io::Result<Vec<String>> {
+        let entries = std::fs::read_dir(self.0.join("nodes"))?;
+        let mut names: Vec<_> = entries
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<std::io::Result<_>>()?;
+        names.sort();
+        Ok(names)
+    }
+
     /// A node's console.
     pub fn console(&self, node: &str) -> PathBuf {
         self.node(node).join("console.log")

@@ -140,6 +140,15 @@ impl Lab {
         self.order(&Request::Partition { node: node.to_owned(), peer: peer.map(str::to_owned) }).await
     }
 
+    /// Delays each frame between two nodes, in both directions; no delay ends it.
+    ///
+    /// # Errors
+    /// That a node is unknown or the delay too long.
+    pub async fn delay(&self, node: &str, peer: &str, delay: Duration) -> Result<(), LabError> {
+        let milliseconds = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        self.order(&Request::Delay { node: node.to_owned(), peer: peer.to_owned(), milliseconds }).await
+    }
+
     /// Restores every link.
     ///
     /// # Errors

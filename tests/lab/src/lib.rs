@@ -9,6 +9,7 @@
 pub mod cluster;
 pub mod daemon;
 pub mod directories;
+pub mod disk;
 pub mod error;
 pub mod guest;
 pub mod kernel;

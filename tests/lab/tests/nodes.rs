@@ -1,11 +1,13 @@
 //! Boots real nodes and does to them what the lab promises. Where no kernel can be had these tests say SKIPPED.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hawser_lab::directories::LabDirectory;
 use hawser_lab::kernel::Kernel;
+use hawser_lab::machine::memory;
 use hawser_lab::wire::agent::{AgentRequest, Execute, Service};
 use hawser_lab::wire::control::Power;
 use hawser_lab::{Lab, LabOptions};
@@ -50,9 +52,28 @@ fn processes_of(directory: &Path) -> Vec<PathBuf> {
     entries.filter(|path| path.join("cmdline").exists() && inside(path)).collect()
 }
 
-fn memory_files() -> Vec<String> {
+/// Ids of this user's keepers that have their node's memory in `/dev/shm`.
+fn keepers_with_memory() -> Vec<String> {
+    let own = format!("hawser-lab-{}-", nix::unistd::getuid());
     let names = std::fs::read_dir("/dev/shm").unwrap().filter_map(Result::ok);
-    names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter_map(|name| name.strip_prefix(&own).map(str::to_owned)).collect()
+}
+
+/// Those of [`keepers_with_memory`] whose node belongs to the lab in `directory`.
+fn keepers_of(directory: &Path) -> Vec<String> {
+    let processes = processes_of(directory);
+    let mut keepers = keepers_with_memory();
+    keepers.retain(|keeper| processes.iter().any(|process| process.ends_with(keeper)));
+    keepers
+}
+
+/// The lab's control socket takes requests.
+fn answers(lab: &LabDirectory) -> bool {
+    // Opened first, because a socket's own path may have 107 characters only.
+    let Ok(runtime) = std::fs::File::open(lab.runtime()) else { return false };
+    let path = format!("/proc/self/fd/{}/{}", runtime.as_raw_fd(), LabDirectory::CONTROL);
+    std::os::unix::net::UnixStream::connect(path).is_ok()
 }
 
 async fn text(lab: &Lab, node: &str, command: &str) -> String {
@@ -63,6 +84,14 @@ async fn text(lab: &Lab, node: &str, command: &str) -> String {
 
 async fn reaches(lab: &Lab, node: &str, peer: &str) -> bool {
     lab.exec(node, &["busybox", "ping", "-c", "1", "-W", "1", peer]).await.unwrap().code == 0
+}
+
+/// How long a node's ping takes to come back, as the node sees it.
+async fn round_trip(lab: &Lab, node: &str, peer: &str) -> Duration {
+    // The first one may have to find the peer's hardware address.
+    let said = text(lab, node, &format!("busybox ping -c 2 -W 30 {peer}")).await;
+    let times = said.lines().filter_map(|line| line.split_once("time=")?.1.split_once(' ')?.0.parse().ok());
+    Duration::from_secs_f64(times.reduce(f64::min).unwrap() / 1000.0)
 }
 
 #[tokio::test]
@@ -102,10 +131,25 @@ async fn commands_run_in_a_node_with_input_output_code_and_storage_tools() {
     let long = text(&lab, "n1", "head -c 3000000 /dev/zero | tr '\\0' x").await;
     assert_eq!(long.len(), 3_000_000);
 
-    text(&lab, "n1", "vgcreate hawser /dev/ubdb && lvcreate -T -l 90%FREE hawser/thin --zero y").await;
-    text(&lab, "n1", "lvcreate -V 32M -T hawser/thin -n v0 && test -b /dev/hawser/v0").await;
+    text(&lab, "n1", "vgcreate vg0 /dev/mapper/disk-data && lvcreate -T -l 90%FREE vg0/thin --zero y").await;
+    text(&lab, "n1", "lvcreate -V 32M -T vg0/thin -n v0 && test -b /dev/vg0/v0").await;
     assert_eq!(text(&lab, "n1", "lvs --noheadings -o lv_name | sort | tr -d ' \\n'").await, "thinv0");
     assert!(text(&lab, "n1", "cat /proc/drbd").await.contains("version:"));
+
+    let write = "dd if=/dev/zero of=/dev/vg0/v0 bs=4k count=1 oflag=direct conv=notrunc";
+    let read = "dd if=/dev/vg0/v0 of=/dev/null bs=4k count=1 iflag=direct";
+    text(&lab, "n1", write).await;
+    lab.fail_disk("n1").await.unwrap();
+    for command in [read, write] {
+        let failed = lab.exec("n1", &["sh", "-c", command]).await.unwrap();
+        let words = String::from_utf8_lossy(&failed.error_output);
+        assert!(failed.code != 0 && words.contains("Input/output error"), "{command}: {words}");
+    }
+    text(&lab, "n1", "echo a | tee /var/lib/hawser/f && sync /var/lib/hawser/f").await;
+    lab.mend_disk("n1").await.unwrap();
+    text(&lab, "n1", read).await;
+    let unknown = lab.fail_disk("n2").await.unwrap_err().to_string();
+    assert!(unknown.contains("has no node n2"), "{unknown}");
 
     let source = place.directory.path().join("note");
     std::fs::write(&source, "for the nodes").unwrap();
@@ -135,6 +179,23 @@ async fn a_power_cut_takes_memory_and_leaves_the_state_disk_and_the_partition() 
     lab.heal().await.unwrap();
     assert!(reaches(&lab, "n1", "n2").await && reaches(&lab, "n3", "n1").await);
     assert!(lab.status().await.unwrap().cuts.is_empty());
+
+    let delay = Duration::from_millis(300);
+    lab.delay("n1", "n2", delay).await.unwrap();
+    let slow = lab.status().await.unwrap().delays;
+    let [one, two] = ["n1", "n2"].map(str::to_owned);
+    assert_eq!(slow, [(one.clone(), two.clone(), 300), (two, one, 300)]);
+    assert!(round_trip(&lab, "n1", "n2").await > delay * 3 / 2, "it is slow in both directions");
+    assert!(round_trip(&lab, "n1", "n3").await < delay, "only the named link is slow");
+    lab.partition("n1", Some("n2")).await.unwrap();
+    assert!(!reaches(&lab, "n1", "n2").await, "a slow link can be cut");
+    lab.heal().await.unwrap();
+    assert!(round_trip(&lab, "n1", "n2").await < delay, "healed, it is as fast as before");
+    for (peer, delay, words) in [("n1", delay, "has no link to itself"), ("n2", PATIENCE, "longer than 60 s")]
+    {
+        let refused = lab.delay("n1", peer, delay).await.unwrap_err().to_string();
+        assert!(refused.contains(words), "{refused}");
+    }
 
     text(&lab, "n1", "echo kept > /var/lib/hawser/f; echo kept > /etc/hawser/f; echo lost > /var/f; sync")
         .await;
@@ -203,6 +264,14 @@ async fn a_node_that_cannot_boot_says_why_and_the_lab_goes_on() {
     assert!(reason.contains("node n1 did not boot: its kernel ended"), "{reason}");
     assert!(reason.contains("the state disk is not usable"), "the end of the console is shown: {reason}");
     assert_eq!(lab.status().await.unwrap().nodes["n1"].power, Power::Off);
+    for (node, expected) in [("n1", "the state disk is not usable"), ("n9", "has no node n9; it has: n1, n2")]
+    {
+        let mut logs = tokio::process::Command::new(env!("CARGO_BIN_EXE_hawser-lab"));
+        let said = logs.arg("--directory").arg(lab.directory().path()).args(["logs", node]).output().await;
+        let said = said.unwrap();
+        let words = String::from_utf8_lossy(if said.status.success() { &said.stdout } else { &said.stderr });
+        assert!(words.contains(expected), "{node}: {words}");
+    }
     assert_eq!(text(&lab, "n2", "hostname").await, "n2");
     std::fs::write(&disk, whole).unwrap();
     lab.start("n1").await.unwrap();
@@ -268,9 +337,18 @@ async fn two_labs_live_beside_each_other_and_down_leaves_nothing_of_one() {
     assert_eq!(text(&two, "n1", "ls /host/who 2>/dev/null || echo none").await, "none");
 
     let path = place.directory.path().join("first");
+    let (keepers, others) = (keepers_of(&path), keepers_of(two.directory().path()));
+    if memory::directory(1 << 30, &path) != path {
+        assert_eq!((keepers.len(), others.len()), (1, 1), "each node has its memory in /dev/shm");
+    }
+    assert!(answers(&place.lab("first")) && answers(&place.lab("second")));
     one.down(false).await.unwrap();
     assert_eq!(processes_of(&path), Vec::<PathBuf>::new());
     assert!(!path.exists(), "the lab's own directory is gone");
+    let left = keepers_with_memory();
+    assert!(!keepers.iter().any(|keeper| left.contains(keeper)), "memory of {keepers:?} is left: {left:?}");
+    assert!(others.iter().all(|keeper| left.contains(keeper)), "the other lab's memory stays: {left:?}");
+    assert!(!answers(&place.lab("first")) && answers(&place.lab("second")));
     let gone = Lab::open(place.lab("first")).await.err().unwrap().to_string();
     assert!(gone.contains("no lab runs in"), "{gone}");
     assert_eq!(text(&two, "n1", "hostname").await, "n1", "the other lab goes on");
@@ -291,6 +369,10 @@ async fn the_death_of_the_labs_process_leaves_nothing_and_a_new_lab_takes_its_pl
     let lab = Lab::up(&options("death", 2), place.lab("death"), false).await.unwrap();
     let process = i32::try_from(lab.status().await.unwrap().process).unwrap();
     assert!(processes_of(&path).len() > 4);
+    let keepers = keepers_of(&path);
+    if memory::directory(1 << 30, &path) != path {
+        assert_eq!(keepers.len(), 2, "each node has its memory in /dev/shm");
+    }
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), nix::sys::signal::Signal::SIGKILL).unwrap();
     let began = Instant::now();
     while !processes_of(&path).is_empty() || path.join("run").exists() {
@@ -301,10 +383,9 @@ async fn the_death_of_the_labs_process_leaves_nothing_and_a_new_lab_takes_its_pl
         let left: Vec<_> = std::fs::read_dir(path.join("nodes").join(node).join("uml")).unwrap().collect();
         assert!(left.is_empty(), "{left:?}");
     }
-    let own = format!("hawser-lab-{}-", nix::unistd::getuid());
-    for file in memory_files().iter().filter_map(|name| name.strip_prefix(&own)) {
-        assert!(Path::new("/proc").join(file).exists(), "the keeper {file} has left its memory behind");
-    }
+    let left = keepers_with_memory();
+    assert!(keepers.iter().all(|keeper| !left.contains(keeper)), "{left:?} are left of {keepers:?}");
+    assert!(!answers(&place.lab("death")));
 
     let lab = Lab::up(&options("death", 1), place.lab("death"), true).await.unwrap();
     assert_eq!(text(&lab, "n1", "hostname").await, "n1");

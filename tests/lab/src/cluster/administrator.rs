@@ -147,6 +147,8 @@ fn voters_in(text: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use hawser_hostile::{bytes, check};
+
     use super::*;
 
     #[test]
@@ -154,5 +156,15 @@ mod tests {
         let text = br#"{"members":[{"role":"voter","name":"n1"},{"role":"learner"},{"role":"voter"}]}"#;
         assert_eq!(voters_in(text), Some(2));
         assert_eq!(voters_in(b"nobody answers"), None);
+    }
+
+    #[test]
+    fn hostile_answers_of_the_command_line() {
+        let text = br#"{"members":[{"role":"voter","name":"n1"},{"role":"learner"}]}"#;
+        check(&bytes(&[text], &["voter", "members", "role"]), |answer| {
+            if let Some(voters) = voters_in(&answer) {
+                assert!(voters * "voter".len() <= answer.len(), "more voters than words");
+            }
+        });
     }
 }

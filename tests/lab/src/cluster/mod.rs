@@ -7,6 +7,7 @@ pub mod identity;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::disk::DEVICE;
 use crate::error::LabError;
 use crate::lab::Lab;
 use crate::network::addresses::cluster;
@@ -16,7 +17,7 @@ use administrator::Administrator;
 use identity::Identity;
 
 /// The volume group and the thin pool on every node's data disk.
-pub const THIN_POOL: &str = "hawser/thin";
+pub const THIN_POOL: &str = "vg0/thin";
 /// The name under which the thin pools are registered.
 pub const POOL: &str = "thin";
 /// The service that is a node's controller.
@@ -103,7 +104,7 @@ pub async fn form(lab: &Lab, options: &LabOptions) -> Result<Formed, LabError> {
 /// Which command failed, with its words.
 pub async fn make_pool(lab: &Lab, name: &str) -> Result<(), LabError> {
     let group = THIN_POOL.split('/').next().unwrap_or(THIN_POOL);
-    run(lab, name, &["vgcreate", "-q", group, "/dev/ubdb"]).await?;
+    run(lab, name, &["vgcreate", "-q", group, DEVICE]).await?;
     let pool = ["lvcreate", "-q", "-T", "-l", "95%FREE", THIN_POOL, "--zero", "y", "--errorwhenfull", "y"];
     run(lab, name, &pool).await
 }

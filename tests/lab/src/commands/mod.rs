@@ -105,8 +105,27 @@ enum Verb {
         /// Another node, or `all`.
         peer: String,
     },
-    /// Restore every link.
+    /// Make the network between two nodes slow, in both directions.
+    Delay {
+        /// The node, such as n1.
+        node: String,
+        /// Another node.
+        peer: String,
+        /// How long each frame is on its way, in milliseconds, up to a minute; 0 ends it.
+        milliseconds: u64,
+    },
+    /// Restore every link: neither cut nor slow.
     Heal,
+    /// Let the disk below a node's volume group fail: each read and write of it ends with an error.
+    FailDisk {
+        /// The node, such as n1.
+        node: String,
+    },
+    /// Let a disk that failed work again, with what was on it. Booting the node does that too.
+    MendDisk {
+        /// The node, such as n1.
+        node: String,
+    },
     /// Show the services of a node, or stop or start one until the node's next boot.
     Service {
         /// The node, such as n1.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
@@ -72,7 +72,12 @@ pub(super) async fn run(place: &Place, verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Partition { node, peer } => {
             lab.partition(&node, Some(peer.as_str()).filter(|peer| *peer != "all")).await?;
         }
+        Verb::Delay { node, peer, milliseconds } => {
+            lab.delay(&node, &peer, Duration::from_millis(milliseconds)).await?;
+        }
         Verb::Heal => lab.heal().await?,
+        Verb::FailDisk { node } => lab.fail_disk(&node).await?,
+        Verb::MendDisk { node } => lab.mend_disk(&node).await?,
         Verb::Service { node, change, service } => {
             let service = service.unwrap_or_default();
             let request = match change {

@@ -4,11 +4,11 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use hawser_lab::Lab;
 use hawser_lab::directories::LabDirectory;
 use hawser_lab::options::programs;
 use hawser_lab::wire::agent::ServiceStatus;
 use hawser_lab::wire::control::{LabStatus, NodeStatus, Power};
+use hawser_lab::{Lab, LabError};
 
 /// Prints a lab.
 pub(super) fn status(status: &LabStatus, json: bool) -> anyhow::Result<()> {
@@ -26,6 +26,14 @@ pub(super) fn status(status: &LabStatus, json: bool) -> anyhow::Result<()> {
     let pairs: Vec<_> = status.cuts.iter().map(|(from, to)| format!("{from}>{to}")).collect();
     if !pairs.is_empty() {
         println!("cut: {}", pairs.join(" "));
+    }
+    let slow: Vec<_> = status
+        .delays
+        .iter()
+        .map(|(from, to, milliseconds)| format!("{from}>{to} {milliseconds} ms"))
+        .collect();
+    if !slow.is_empty() {
+        println!("slow: {}", slow.join(", "));
     }
     for (name, node) in &status.nodes {
         for warning in node.ready.iter().flat_map(|ready| &ready.warnings) {
@@ -83,8 +91,16 @@ pub(super) fn logs(directory: &LabDirectory, node: &str, service: Option<&str>) 
         Some(service) => directory.service_logs(node).join(format!("{service}.log")),
         None => directory.console(node),
     };
+    let known = directory.nodes().map_err(|_| LabError::NotRunning(directory.path().to_owned()))?;
+    if !known.iter().any(|name| name == node) {
+        let (lab, known) = (directory.path().display(), known.join(", "));
+        return Err(LabError::Refused(format!("the lab in {lab} has no node {node}; it has: {known}")).into());
+    }
     let text = std::fs::read(&path).with_context(|| {
-        format!("there is no log {}; `hawser-lab status` shows the nodes of a lab", path.display())
+        format!(
+            "there is no log {}; `hawser-lab service {node}` shows the services of a node",
+            path.display()
+        )
     })?;
     std::io::stdout().write_all(&text)?;
     Ok(ExitCode::SUCCESS)

@@ -1,6 +1,7 @@
 //! The control socket: one request, one answer; or, for the agent, a stream joined to the node.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::{UnixListener, UnixStream};
@@ -80,6 +81,9 @@ async fn act(state: &LabState, request: Request) -> Result<Answer, LabError> {
         Request::Kill { node } => state.node(&node)?.kill().await?,
         Request::Start { node } => state.start(&node).await?,
         Request::Partition { node, peer } => state.partition(&node, peer.as_deref())?,
+        Request::Delay { node, peer, milliseconds } => {
+            state.delay(&node, &peer, Duration::from_millis(milliseconds))?;
+        }
         Request::Heal => state.heal(),
         Request::Forward { node, port } => return Ok(Answer::Port(state.forward(&node, port).await?)),
         Request::Export { port } => state.export(port),

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -12,13 +13,15 @@ use super::services::ServiceTable;
 use crate::error::{LabError, Tried};
 use crate::machine::node::{Node, Surroundings};
 use crate::network::addresses::{cluster, management};
-use crate::network::fabric::{Fabric, LinkRule, Port};
+use crate::network::fabric::{Fabric, Port};
 use crate::network::forward;
 use crate::wire::agent::{Service, ServiceStatus};
 use crate::wire::control::{LabStatus, NodeStatus, Power};
 
 /// Ports of every node that are forwarded from the start: the cluster's API and the two health ports.
 pub const FORWARDED: [u16; 3] = [6470, 6471, 6472];
+/// Slower than any network, and short enough that nobody takes it for a cut.
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 /// A lab.
 pub struct LabState {
@@ -139,9 +142,33 @@ impl LabState {
         }
         self.surroundings.switch.with_fabric(|fabric| {
             for peer in peers {
-                fabric.set_rule(node, peer, LinkRule { cut: true });
-                fabric.set_rule(peer, node, LinkRule { cut: true });
+                fabric.cut(node, peer);
+                fabric.cut(peer, node);
             }
+        });
+        Ok(())
+    }
+
+    /// Delays each frame between two nodes, in both directions; no delay ends it.
+    ///
+    /// # Errors
+    /// A refusal when a name is unknown, both are the same, or the delay is too long.
+    pub fn delay(&self, name: &str, peer: &str, delay: Duration) -> Result<(), LabError> {
+        let (node, other) = (self.node(name)?.number, self.node(peer)?.number);
+        if node == other {
+            return Err(LabError::Refused(format!("node {name} has no link to itself; name two nodes")));
+        }
+        if delay > LONGEST_DELAY {
+            return Err(LabError::Refused(format!(
+                "a delay of {} ms is longer than {} s; cut the link with `hawser-lab partition {name} {peer}` if nothing \
+                 is to come through",
+                delay.as_millis(),
+                LONGEST_DELAY.as_secs()
+            )));
+        }
+        self.surroundings.switch.with_fabric(|fabric| {
+            fabric.delay(node, other, delay);
+            fabric.delay(other, node, delay);
         });
         Ok(())
     }
@@ -203,16 +230,25 @@ impl LabState {
     /// How the lab is.
     pub fn status(&self) -> LabStatus {
         let name_of = |port: Port| format!("n{port}");
-        let (cuts, links) = self.surroundings.switch.with_fabric(|fabric| {
+        let (cuts, delays, links) = self.surroundings.switch.with_fabric(|fabric| {
             let cuts = fabric.cuts().into_iter().map(|(from, to)| (name_of(from), name_of(to))).collect();
+            let delays = fabric.delays().into_iter().map(|(from, to, delay)| {
+                let milliseconds = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+                (name_of(from), name_of(to), milliseconds)
+            });
             let counts = fabric.counts().iter();
-            (cuts, counts.map(|((from, to), count)| (name_of(*from), name_of(*to), *count)).collect())
+            (
+                cuts,
+                delays.collect(),
+                counts.map(|((from, to), count)| (name_of(*from), name_of(*to), *count)).collect(),
+            )
         });
         LabStatus {
             name: self.surroundings.options.name.clone(),
             process: std::process::id(),
             nodes: self.nodes.iter().map(|(name, node)| (name.clone(), self.node_status(node))).collect(),
             cuts,
+            delays,
             links,
             exports: self.exports.borrow().clone(),
         }

@@ -51,3 +51,33 @@ impl GuestConfiguration {
         std::fs::write(path, serde_json::to_vec_pretty(self)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use hawser_hostile::{bytes, check};
+
+    use super::*;
+
+    #[test]
+    fn hostile_configurations() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("guest.json");
+        let whole = GuestConfiguration {
+            name: "n1".into(),
+            number: 1,
+            nodes: vec![("n1".into(), 1), ("n2".into(), 2)],
+            modules: "/modules".into(),
+            layers: vec!["/layer".into()],
+            drbd_modules: None,
+            share: "/share".into(),
+            programs: "/programs".into(),
+        };
+        check(&bytes(&[&serde_json::to_vec(&whole).unwrap()], &["nodes", "null", "[]"]), |text| {
+            std::fs::write(&path, &text).unwrap();
+            if let Err(error) = GuestConfiguration::read(&path) {
+                assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+            }
+        });
+    }
+}

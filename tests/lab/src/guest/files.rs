@@ -11,14 +11,14 @@ use super::configuration::GuestConfiguration;
 use super::root::{self, mount_one};
 use crate::network::addresses::{HOST, cluster};
 
-/// LVM without udev and without the host's configuration: only the node's own data disk is a device.
+/// LVM without udev and without the host's configuration: only the map of the node's own data disk is a device.
 const LVM: &str = r#"devices {
     dir = "/dev"
     scan = [ "/dev" ]
     use_devicesfile = 0
     obtain_device_list_from_udev = 0
     external_device_info_source = "none"
-    global_filter = [ "a|^/dev/ubdb$|", "a|^/dev/ubd[d-h]$|", "a|^/dev/mapper/disk-|", "r|.*|" ]
+    global_filter = [ "a|^/dev/ubd[d-h]$|", "a|^/dev/mapper/disk-|", "r|.*|" ]
     issue_discards = 1
     md_component_detection = 0
     multipath_component_detection = 0

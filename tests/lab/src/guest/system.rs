@@ -12,6 +12,7 @@ use nix::mount::{MsFlags, mount};
 use super::configuration::GuestConfiguration;
 use super::root::mount_one;
 use super::{files, init};
+use crate::disk;
 use crate::network::addresses::{PACKET_SIZE, cluster, management};
 
 const STATE_DISK: &str = "/dev/ubdc";
@@ -28,6 +29,7 @@ pub(super) fn prepare(configuration: &GuestConfiguration) -> anyhow::Result<Vec<
     nix::unistd::sethostname(&configuration.name).context("cannot set the host name")?;
     files::write(configuration)?;
     load_modules(configuration, &mut warnings)?;
+    map_data_disk(&mut warnings);
     bring_up_network(configuration, &mut warnings);
     mount_state().context("the state disk is not usable")?;
     show_programs_where_the_host_has_them(configuration)?;
@@ -59,6 +61,16 @@ fn load_modules(configuration: &GuestConfiguration, warnings: &mut Vec<String>) 
         }
     }
     Ok(())
+}
+
+/// Puts the map under the node's volume group by which the lab lets the disk fail.
+fn map_data_disk(warnings: &mut Vec<String>) {
+    let mapped = fs::read_to_string(disk::SIZE_FILE).map_err(anyhow::Error::from).and_then(|sectors| {
+        run("dmsetup", &["create", disk::MAP, "--table", &disk::working(sectors.trim())], "")
+    });
+    if let Err(error) = mapped {
+        warnings.push(format!("the data disk is not there as {}: {error}", disk::DEVICE));
+    }
 }
 
 fn bring_up_network(configuration: &GuestConfiguration, warnings: &mut Vec<String>) {
@@ -108,6 +120,7 @@ fn run(program: &str, arguments: &[&str], input: &str) -> anyhow::Result<()> {
     let mut child = Command::new(program)
         .args(arguments)
         .env("PATH", init::PATH)
+        .env("DM_DISABLE_UDEV", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

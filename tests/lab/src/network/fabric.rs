@@ -2,6 +2,7 @@
 //! Pure: it must never touch a socket, a clock or a thread, so that every decision can be tested and repeated.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// A port of the switch; it carries its node's number.
 pub type Port = u8;
@@ -22,11 +23,13 @@ pub struct LinkCount {
 
 /// What the lab does to frames in one direction between two ports.
 ///
-/// One direction at a time and with room for more than a cut: a delay, a loss or a doubling are further fields.
+/// One direction at a time and with room for more: a loss or a doubling are further fields.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct LinkRule {
     /// No frame passes.
     pub cut: bool,
+    /// How long a frame that passes is on its way.
+    pub delay: Duration,
 }
 
 /// The decisions of the switch.
@@ -51,13 +54,14 @@ impl Fabric {
         self.learnt.retain(|_, learnt| *learnt != port);
     }
 
-    /// Sets the rule for frames from `from` to `to`; the other direction keeps its own.
-    pub fn set_rule(&mut self, from: Port, to: Port, rule: LinkRule) {
-        if rule == LinkRule::default() {
-            self.rules.remove(&(from, to));
-        } else {
-            self.rules.insert((from, to), rule);
-        }
+    /// Cuts the link from `from` to `to`; the other direction stays as it is.
+    pub fn cut(&mut self, from: Port, to: Port) {
+        self.rules.entry((from, to)).or_default().cut = true;
+    }
+
+    /// Delays each frame from `from` to `to`; the other direction stays as it is.
+    pub fn delay(&mut self, from: Port, to: Port, delay: Duration) {
+        self.rules.entry((from, to)).or_default().delay = delay;
     }
 
     /// Removes every rule.
@@ -70,42 +74,41 @@ impl Fabric {
         self.rules.iter().filter(|(_, rule)| rule.cut).map(|(pair, _)| *pair).collect()
     }
 
+    /// Pairs (from, to) that are slow, in order, with their delays.
+    pub fn delays(&self) -> Vec<(Port, Port, Duration)> {
+        let slow = self.rules.iter().filter(|(_, rule)| !rule.delay.is_zero());
+        slow.map(|((from, to), rule)| (*from, *to, rule.delay)).collect()
+    }
+
     /// Counts of every direction that has seen a frame.
     pub fn counts(&self) -> &BTreeMap<(Port, Port), LinkCount> {
         &self.counts
     }
 
-    /// Appends to `out` the ports that get `frame`, which came in at `from`, and learns its sender.
+    /// Appends to `out` the ports that get `frame`, which came in at `from`, each with how long it is on its way
+    /// there, and learns its sender.
     ///
     /// A frame to an unknown or a group address goes to every other port; one that is too short to have
     /// addresses goes nowhere.
-    pub fn route(&mut self, from: Port, frame: &[u8], out: &mut Vec<Port>) {
+    pub fn route(&mut self, from: Port, frame: &[u8], out: &mut Vec<(Port, Duration)>) {
         let Some((destination, source)) = addresses(frame) else { return };
         if source[0] & GROUP_BIT == 0 {
             self.learnt.insert(source, from);
         }
         let known =
             if destination[0] & GROUP_BIT == 0 { self.learnt.get(&destination).copied() } else { None };
-        let start = out.len();
-        match known {
-            Some(to) if to == from => {}
-            Some(to) => out.push(to),
-            None => out.extend(self.ports.iter().copied().filter(|port| *port != from)),
-        }
-        let mut kept = start;
-        for index in start..out.len() {
-            let to = out[index];
+        let everybody = if known.is_none() { Some(self.ports.iter().copied()) } else { None };
+        for to in known.into_iter().chain(everybody.into_iter().flatten()).filter(|to| *to != from) {
+            let rule = self.rules.get(&(from, to)).copied().unwrap_or_default();
             let count = self.counts.entry((from, to)).or_default();
-            if self.rules.get(&(from, to)).is_some_and(|rule| rule.cut) {
+            if rule.cut {
                 count.cut += 1;
-                continue;
+            } else {
+                count.frames += 1;
+                count.bytes += frame.len() as u64;
+                out.push((to, rule.delay));
             }
-            count.frames += 1;
-            count.bytes += frame.len() as u64;
-            out[kept] = to;
-            kept += 1;
         }
-        out.truncate(kept);
     }
 }
 
@@ -121,6 +124,8 @@ fn addresses(frame: &[u8]) -> Option<([u8; 6], [u8; 6])> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use hawser_hostile::{bytes, check};
+
     use super::*;
 
     const BROADCAST: u8 = 0xff;
@@ -133,7 +138,7 @@ mod tests {
     fn route(fabric: &mut Fabric, to: u8, from: u8) -> Vec<Port> {
         let mut out = Vec::new();
         fabric.route(from, &frame(to, from), &mut out);
-        out
+        out.into_iter().map(|(port, _)| port).collect()
     }
 
     fn three() -> Fabric {
@@ -159,7 +164,7 @@ mod tests {
     #[test]
     fn a_cut_takes_one_direction_and_heal_gives_it_back() {
         let mut fabric = three();
-        fabric.set_rule(1, 2, LinkRule { cut: true });
+        fabric.cut(1, 2);
         assert_eq!(route(&mut fabric, 2, 1), Vec::<Port>::new());
         assert_eq!(route(&mut fabric, 1, 2), [1], "the other direction is not cut");
         assert_eq!(route(&mut fabric, BROADCAST, 1), [3], "a flood leaves the cut one out");
@@ -170,9 +175,27 @@ mod tests {
     }
 
     #[test]
+    fn a_delay_is_of_one_direction_stands_beside_a_cut_and_ends_with_it() {
+        let mut fabric = three();
+        let second = Duration::from_secs(1);
+        fabric.delay(1, 2, second);
+        let mut out = Vec::new();
+        fabric.route(1, &frame(BROADCAST, 1), &mut out);
+        assert_eq!(out, [(2, second), (3, Duration::ZERO)]);
+        fabric.cut(1, 2);
+        assert_eq!(route(&mut fabric, 2, 1), Vec::<Port>::new());
+        assert_eq!((fabric.cuts(), fabric.delays()), (vec![(1, 2)], vec![(1, 2, second)]));
+        fabric.heal();
+        assert_eq!((fabric.cuts(), fabric.delays()), (vec![], vec![]));
+        fabric.delay(1, 2, second);
+        fabric.delay(1, 2, Duration::ZERO);
+        assert_eq!(fabric.delays(), []);
+    }
+
+    #[test]
     fn a_port_that_left_is_forgotten_but_its_cut_is_not() {
         let mut fabric = three();
-        fabric.set_rule(1, 3, LinkRule { cut: true });
+        fabric.cut(1, 3);
         fabric.detach(3);
         assert_eq!(route(&mut fabric, 3, 1), [2], "3 is unknown again, so the frame is flooded");
         fabric.attach(3);
@@ -185,5 +208,15 @@ mod tests {
         let mut out = Vec::new();
         fabric.route(1, &[0xff; HEADER - 1], &mut out);
         assert!(out.is_empty());
+    }
+
+    #[test]
+    fn hostile_frames_go_to_ports_that_are_there_and_never_back() {
+        check(&bytes(&[&frame(2, 1), &frame(BROADCAST, 3)], &[]), |frame| {
+            let mut fabric = three();
+            let mut out = Vec::new();
+            fabric.route(1, &frame, &mut out);
+            assert!(out.iter().all(|(port, _)| [2, 3].contains(port)), "{out:?}");
+        });
     }
 }

@@ -2,6 +2,7 @@
 //! Nothing here may need a privilege or a network interface of the host.
 
 pub mod addresses;
+mod delayed;
 pub mod fabric;
 pub mod forward;
 pub mod frame_socket;

@@ -6,11 +6,13 @@ use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::EventFd;
 
+use super::delayed::Delayed;
 use super::fabric::{Fabric, Port};
 
 /// Frames that wait for a port whose socket pair is full; beyond it a frame is dropped, as a real switch does.
@@ -30,6 +32,7 @@ struct PortState {
 struct Inner {
     fabric: Fabric,
     ports: BTreeMap<Port, PortState>,
+    delayed: Delayed,
     stopping: bool,
 }
 
@@ -114,7 +117,8 @@ impl Shared {
         let mut buffer = vec![0_u8; FRAME_BUFFER];
         let mut targets = Vec::new();
         loop {
-            let ready = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+            let next = self.lock().delayed.next(Instant::now());
+            let ready = match self.epoll.wait(&mut events, next.map_or(EpollTimeout::NONE, timeout)) {
                 Ok(ready) => ready,
                 Err(Errno::EINTR) => continue,
                 Err(error) => {
@@ -141,10 +145,23 @@ impl Shared {
                     let _ = self.epoll.delete(&state.socket);
                 }
             }
+            self.deliver();
         }
     }
 
-    fn receive(&self, inner: &mut Inner, from: Port, buffer: &mut [u8], targets: &mut Vec<Port>) {
+    /// Hands out what has arrived over slow links.
+    fn deliver(&self) {
+        let mut inner = self.lock();
+        let Inner { ports, delayed, .. } = &mut *inner;
+        let now = Instant::now();
+        while let Some((port, frame)) = delayed.take_arrived(now) {
+            if let Some(state) = ports.get_mut(&port) {
+                self.send(port, state, &frame);
+            }
+        }
+    }
+
+    fn receive(&self, inner: &mut Inner, from: Port, buffer: &mut [u8], targets: &mut Vec<(Port, Duration)>) {
         for _ in 0..BURST {
             let Some(state) = inner.ports.get(&from) else { return };
             let length = match state.socket.recv(buffer) {
@@ -154,9 +171,12 @@ impl Shared {
             };
             targets.clear();
             inner.fabric.route(from, &buffer[..length], targets);
-            for target in targets.drain(..) {
-                if let Some(state) = inner.ports.get_mut(&target) {
-                    self.send(target, state, &buffer[..length]);
+            for (target, delay) in targets.drain(..) {
+                let arrival = inner.delayed.arrival(from, target, delay, Instant::now());
+                match (arrival, inner.ports.get_mut(&target)) {
+                    (Some(arrival), _) => inner.delayed.send(from, target, arrival, &buffer[..length]),
+                    (None, Some(state)) => self.send(target, state, &buffer[..length]),
+                    (None, None) => {}
                 }
             }
         }
@@ -198,12 +218,16 @@ impl Shared {
     }
 }
 
+/// Rounded up to whole milliseconds, so that nobody wakes up for a frame that has not arrived.
+fn timeout(wait: Duration) -> EpollTimeout {
+    let milliseconds = wait.as_micros().div_ceil(1000);
+    EpollTimeout::from(u16::try_from(milliseconds).unwrap_or(u16::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::fabric::LinkRule;
     use super::*;
-    use std::time::Duration;
 
     fn plug(switch: &Switch, port: Port) -> UnixDatagram {
         let (ours, theirs) = UnixDatagram::pair().unwrap();
@@ -253,7 +277,7 @@ mod tests {
     fn a_cut_link_passes_nothing_until_it_is_healed() {
         let switch = Switch::start().unwrap();
         let (one, two) = (plug(&switch, 1), plug(&switch, 2));
-        switch.with_fabric(|fabric| fabric.set_rule(1, 2, LinkRule { cut: true }));
+        switch.with_fabric(|fabric| fabric.cut(1, 2));
         one.send(&frame(2, 1, 1)).unwrap();
         // The return path is open: its frame shows that the switch has dealt with what came before.
         while switch.with_fabric(|fabric| fabric.counts().get(&(1, 2)).map_or(0, |count| count.cut)) == 0 {
@@ -264,5 +288,40 @@ mod tests {
         let mut buffer = [0; 64];
         let length = two.recv(&mut buffer).unwrap();
         assert_eq!(buffer[..length], frame(2, 1, 2), "the first one after the cut is the healed one");
+    }
+
+    #[test]
+    fn a_slow_link_holds_its_frames_back_and_no_others() {
+        let switch = Switch::start().unwrap();
+        let (one, two, three) = (plug(&switch, 1), plug(&switch, 2), plug(&switch, 3));
+        let mut buffer = [0; 64];
+        for (socket, port) in [(&two, 2), (&three, 3)] {
+            socket.send(&frame(9, port, 0)).unwrap();
+            one.recv(&mut buffer).unwrap();
+        }
+        let delay = Duration::from_millis(200);
+        switch.with_fabric(|fabric| fabric.delay(1, 2, delay));
+        // What the two said to find each other is still in their sockets.
+        for socket in [&two, &three] {
+            socket.set_nonblocking(true).unwrap();
+            while socket.recv(&mut buffer).is_ok() {}
+            socket.set_nonblocking(false).unwrap();
+        }
+
+        let sent = Instant::now();
+        for content in 0..100 {
+            one.send(&frame(2, 1, content)).unwrap();
+        }
+        one.send(&frame(3, 1, 7)).unwrap();
+
+        let length = three.recv(&mut buffer).unwrap();
+        assert_eq!(buffer[..length], frame(3, 1, 7));
+        let unhindered = sent.elapsed();
+        for content in 0..100 {
+            let length = two.recv(&mut buffer).unwrap();
+            assert_eq!(buffer[..length], frame(2, 1, content), "in their order");
+        }
+        assert!(sent.elapsed() >= delay, "they came after {:?}", sent.elapsed());
+        assert!(unhindered < delay, "the other link took {unhindered:?}");
     }
 }

@@ -34,6 +34,15 @@ pub enum Request {
         /// The other end; none means every other node.
         peer: Option<String>,
     },
+    /// Delay each frame between two nodes, in both directions.
+    Delay {
+        /// One end.
+        node: String,
+        /// The other end.
+        peer: String,
+        /// For how long; 0 ends it.
+        milliseconds: u64,
+    },
     /// Restore every link.
     Heal,
     /// Forward a free loopback port to a port of a node.
@@ -88,6 +97,8 @@ pub struct LabStatus {
     pub nodes: BTreeMap<String, NodeStatus>,
     /// Directions in which no frame passes: from, to.
     pub cuts: Vec<(String, String)>,
+    /// Directions in which frames are on their way for some time: from, to, milliseconds.
+    pub delays: Vec<(String, String, u64)>,
     /// Frames by direction: from, to, counts.
     pub links: Vec<(String, String, LinkCount)>,
     /// Loopback ports of the host that every node reaches.

@@ -102,6 +102,8 @@ impl Frame {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use hawser_hostile::{bytes, check};
+
     use super::*;
 
     #[tokio::test]
@@ -136,5 +138,24 @@ mod tests {
                 "{bytes:?}"
             );
         }
+    }
+
+    #[test]
+    fn hostile_frames() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut whole = Vec::new();
+        for frame in
+            [Frame::Output(b"out".to_vec()), Frame::Exit(-3), Frame::Failed("no such program".into())]
+        {
+            runtime.block_on(frame.write(&mut whole)).unwrap();
+        }
+        check(&bytes(&[&whole], &[]), |bytes| {
+            let mut stream = bytes.as_slice();
+            while let Ok(Some(frame)) = runtime.block_on(Frame::read(&mut stream)) {
+                let mut again = Vec::new();
+                runtime.block_on(frame.write(&mut again)).unwrap();
+                assert_eq!(runtime.block_on(Frame::read(&mut &again[..])).unwrap(), Some(frame));
+            }
+        });
     }
 }

@@ -38,3 +38,26 @@ pub async fn read<T: DeserializeOwned>(stream: &mut (impl AsyncRead + Unpin)) ->
     }
     serde_json::from_slice(&line).map_err(|error| Error::new(ErrorKind::InvalidData, error))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use hawser_hostile::{bytes, check};
+
+    use super::*;
+    use crate::wire::{agent::AgentRequest, control::Request};
+
+    #[test]
+    fn hostile_requests_end_where_their_line_does() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let partition = b"{\"Partition\":{\"node\":\"n1\",\"peer\":null}}\nwhat follows";
+        let execute = b"{\"Execute\":{\"arguments\":[\"ls\"],\"environment\":{}}}\nwhat follows";
+        check(&bytes(&[partition, execute], &["Heal", "Kill", "n1", "\n"]), |bytes| {
+            let after = bytes.iter().position(|byte| *byte == b'\n').map_or(0, |end| bytes.len() - end - 1);
+            let mut stream = bytes.as_slice();
+            let _ = runtime.block_on(read::<Request>(&mut stream));
+            assert_eq!(stream.len(), after, "it read beyond its line, or stopped before its end");
+            let _ = runtime.block_on(read::<AgentRequest>(&mut bytes.as_slice()));
+        });
+    }
+}
