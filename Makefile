@@ -3,7 +3,7 @@ CARGO ?= cargo
 PROFILE_DIR = target/debug
 LAB = $(PROFILE_DIR)/hawser-lab
 
-.PHONY: build setup demo test bench check lab-up lab-down
+.PHONY: build setup demo test bench check chaos hostile lab-up lab-down
 
 build:
 	$(CARGO) build --workspace --bins
@@ -21,6 +21,16 @@ test: setup
 bench: setup
 	$(CARGO) build --release --workspace --bins
 	target/release/hawser-bench
+
+# Simulated clusters under faults. SEEDS=n; more options: target/debug/hawser-chaos --help
+SEEDS ?= 200
+chaos: build
+	$(PROFILE_DIR)/hawser-chaos --seeds $(SEEDS)
+
+# Feeds everything that reads hostile input, in place of the second that `make test` takes for each.
+SECONDS_EACH ?= 60
+hostile:
+	HAWSER_HOSTILE_SECONDS=$(SECONDS_EACH) $(CARGO) test --workspace --no-fail-fast hostile
 
 check:
 	$(CARGO) fmt --all --check

@@ -14,8 +14,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         .btree_map(".")
         .client_mod_attribute(".", "#[cfg(feature = \"services\")]")
         .server_mod_attribute(".", "#[cfg(feature = \"services\")]")
-        .type_attribute(".", "#[cfg_attr(feature = \"serde\", derive(serde::Serialize))]")
-        .type_attribute(".", "#[cfg_attr(feature = \"serde\", serde(rename_all = \"snake_case\"))]")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use crate::{
     cluster, configuration,
     context::Context,
+    events::Events,
     failure::Failure,
     noun::{attachment, group, node, operation, pool, replica, resource},
     output::{Format, Screen},
@@ -86,6 +87,7 @@ enum Noun {
     /// Operations: durable jobs that carry changes out
     #[command(subcommand)]
     Operation(operation::Verb),
+    Events(Events),
     /// The cluster itself: certificates and controllers
     #[command(subcommand)]
     Cluster(cluster::Verb),
@@ -107,6 +109,7 @@ impl Arguments {
             Noun::Replica(verb) => verb.run(&context).await,
             Noun::Attachment(verb) => verb.run(&context).await,
             Noun::Operation(verb) => verb.run(&context).await,
+            Noun::Events(verb) => verb.run(&context).await,
             Noun::Cluster(cluster::Verb::Remote(verb)) => verb.run(&context).await,
             Noun::Cluster(cluster::Verb::Local(verb)) => verb.run(&context.screen),
         }
@@ -132,6 +135,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use clap::CommandFactory;
+    use hawser_hostile::{check, texts};
 
     use super::*;
 
@@ -163,5 +167,32 @@ mod tests {
         for text in ["", "5", "-5s", "0s", "soon", "5 parsecs"] {
             assert!(duration(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn hostile_durations() {
+        check(
+            &texts(&["90s", "1h30m", "5 minutes"], &["h", "ms", "-", "y", "99999999999999999999"]),
+            |text| match duration(&text) {
+                Ok(duration) => assert!(!duration.is_zero()),
+                Err(words) => assert!(words.contains("write a number with its unit"), "{words}"),
+            },
+        );
+    }
+
+    #[test]
+    fn hostile_command_lines() {
+        let samples = [
+            "resource create data --size 10GiB --replicas 2",
+            "pool create n1 ssd --lvm-thin vg0/thin",
+            "--controllers a:1,b:2 -o json --timeout 5m group create g --net max-buffers=8000",
+            "attachment create data n1 --no-wait",
+        ];
+        check(&texts(&samples, &["--", "-o", "--size", "=", "--help"]), |line| {
+            let words = std::iter::once("hawser").chain(line.split(' '));
+            if let Err(refused) = Arguments::command().try_get_matches_from(words) {
+                assert!(!refused.to_string().is_empty());
+            }
+        });
     }
 }

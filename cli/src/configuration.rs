@@ -64,6 +64,8 @@ fn find(places: &[PathBuf]) -> Result<PathBuf, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use hawser_hostile::{check, texts};
+
     use super::*;
 
     #[test]
@@ -88,5 +90,16 @@ mod tests {
             .to_string();
         assert!(error.contains("/etc/hawser/client.toml"), "{error}");
         assert!(error.contains("--config"), "{error}");
+    }
+
+    #[test]
+    fn hostile_configurations() {
+        let whole = "controllers = [\"10.77.0.1:6470\", \"n2:6470\"]\ntls_directory = \"tls\"\n";
+        check(&texts(&[whole], &["controllers", "tls_directory", "[[", "= "]), |text| {
+            let read = configuration::parse::<ClientConfiguration>(Path::new("/x/client.toml"), &text);
+            if let Err(error) = read {
+                assert!(error.to_string().contains("/x/client.toml, "), "{error}");
+            }
+        });
     }
 }

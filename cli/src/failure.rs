@@ -18,7 +18,7 @@ use crate::view::operation::Operation;
 /// Why a command was not done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    #[error("{0}{remedy}", remedy = remedy(.0))]
+    #[error("{0}{option}{remedy}", option = option(.0), remedy = remedy(.0))]
     Client(#[from] ClientError),
     #[error(transparent)]
     Configuration(#[from] ConfigurationError),
@@ -110,6 +110,30 @@ impl Failure {
     }
 }
 
+/// The option that a refused value was typed with. What stands alone on the command line has no name there, and the
+/// refusal shows the value.
+fn option(error: &ClientError) -> String {
+    let ClientError::Rejected(rejection) = error else { return String::new() };
+    let mut parts = rejection.field.split(['.', '[']);
+    let option = match (parts.next().unwrap_or_default(), parts.next().unwrap_or_default()) {
+        ("volume_sizes", _) => "--size",
+        ("replicas", _) => "--replicas",
+        ("nodes", _) => "--node",
+        ("pool", _) => "--pool",
+        ("group", _) => "--group",
+        ("layers", _) => "--layers",
+        ("addresses", _) => "--address",
+        ("lvm_thin", _) => "--lvm-thin",
+        ("overcommit_percent", _) => "--overcommit",
+        ("accept_data_loss", _) => "--accept-data-loss",
+        ("options", "net") => "--net",
+        ("options", "disk") => "--disk",
+        ("options", "resource") => "--resource",
+        _ => return String::new(),
+    };
+    format!(" ({option})")
+}
+
 fn remedy(error: &ClientError) -> &'static str {
     match error {
         ClientError::Unreachable { .. } => {
@@ -137,10 +161,36 @@ fn title(last: &Option<Box<Operation>>) -> String {
 
 fn waiting(last: &Option<Box<Operation>>) -> String {
     let Some(operation) = last else { return String::new() };
-    let phase = match operation.phase.as_str() {
-        "" => String::new(),
-        phase => format!(": phase {phase}"),
-    };
+    let phase = operation.phase.as_ref().map(|phase| format!(": phase {phase}")).unwrap_or_default();
     let reason = operation.waiting().map(|reason| format!(", waits for {reason}")).unwrap_or_default();
     phase + &reason
+}
+
+#[cfg(test)]
+mod tests {
+    use hawser_client::Rejection;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_option_that_was_typed_and_no_field_of_the_api() {
+        for (field, expected) in [
+            ("volume_sizes[0]", "cannot create it: it is wrong (--size)"),
+            ("options.net.protocol", "cannot create it: it is wrong (--net)"),
+            ("options.disk", "cannot create it: it is wrong (--disk)"),
+            ("nodes[1]", "cannot create it: it is wrong (--node)"),
+            ("lvm_thin.volume_group", "cannot create it: it is wrong (--lvm-thin)"),
+            ("name", "cannot create it: it is wrong"),
+            ("", "cannot create it: it is wrong"),
+        ] {
+            let rejection = Rejection {
+                what: "create it".into(),
+                code: tonic::Code::InvalidArgument,
+                reason: "INVALID".into(),
+                field: field.into(),
+                message: "it is wrong".into(),
+            };
+            assert_eq!(Failure::from(ClientError::Rejected(rejection)).to_string(), expected, "{field}");
+        }
+    }
 }

@@ -48,8 +48,8 @@ impl Drop for Progress {
 
 fn line(operation: &Operation) -> String {
     let mut line = operation.title();
-    if !operation.phase.is_empty() {
-        line.push_str(&format!(": {}", operation.phase));
+    if let Some(phase) = &operation.phase {
+        line.push_str(&format!(": {phase}"));
     }
     if let Some(reason) = operation.waiting() {
         line.push_str(&format!(", waits for {reason}"));
@@ -69,20 +69,23 @@ mod tests {
             id: 42,
             kind: v1::OperationKind::CreateResource.into(),
             resource: "data".into(),
-            phase: "create-storage".into(),
             ..Default::default()
         };
         let view = |operation: &v1::Operation| {
-            Operation::from(&v1::OperationView { operation: Some(operation.clone()), progress: vec![] })
+            Operation::from(&v1::OperationView {
+                operation: Some(operation.clone()),
+                phase: "create-replicas".into(),
+                ..Default::default()
+            })
         };
-        assert_eq!(line(&view(&operation)), "create resource data: create-storage");
+        assert_eq!(line(&view(&operation)), "create resource data: create-replicas");
 
         operation.waits_for = Some(v1::OperationReason {
             node: "n2".into(),
             command: "lvcreate …".into(),
             message: "not connected".into(),
         });
-        let expected = "create resource data: create-storage, waits for n2: not connected (lvcreate …)";
+        let expected = "create resource data: create-replicas, waits for n2: not connected (lvcreate …)";
         assert_eq!(line(&view(&operation)), expected);
     }
 }

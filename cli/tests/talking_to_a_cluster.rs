@@ -22,7 +22,6 @@ fn operation(state: v1::OperationState, phase: &str, waits_for: &str) -> v1::Ope
             kind: v1::OperationKind::CreateResource.into(),
             resource: "data".into(),
             state: state.into(),
-            phase: phase.into(),
             waits_for: (!waits_for.is_empty()).then(|| v1::OperationReason {
                 node: "n2".into(),
                 message: waits_for.into(),
@@ -30,7 +29,8 @@ fn operation(state: v1::OperationState, phase: &str, waits_for: &str) -> v1::Ope
             }),
             ..Default::default()
         }),
-        progress: vec![],
+        phase: phase.into(),
+        ..Default::default()
     }
 }
 
@@ -38,7 +38,7 @@ const CREATE: [&str; 5] = ["resource", "create", "data", "--size", "1GiB"];
 
 #[tokio::test]
 async fn a_create_waits_across_a_change_of_leader() {
-    let running = operation(v1::OperationState::Running, "create-storage", "");
+    let running = operation(v1::OperationState::Running, "create-replicas", "");
     let cluster = Cluster::start(Script {
         create: vec![created(), Err(Status::unavailable("no leader"))],
         streams: vec![
@@ -96,7 +96,7 @@ async fn an_operation_that_failed_says_why() {
 
 #[tokio::test]
 async fn an_operation_that_takes_too_long_goes_on_and_says_what_it_waits_for() {
-    let running = operation(v1::OperationState::Running, "create-storage", "not connected");
+    let running = operation(v1::OperationState::Running, "create-replicas", "not connected");
     let cluster = Cluster::start(Script {
         create: vec![created()],
         streams: vec![vec![Ok(running)]],
@@ -109,7 +109,7 @@ async fn an_operation_that_takes_too_long_goes_on_and_says_what_it_waits_for() {
     assert_eq!((said.code, said.stdout.as_str()), (4, ""));
     assert_eq!(
         said.stderr,
-        "error: operation 21 (create resource data) has not ended within 1 s: phase create-storage, waits for n2: \
+        "error: operation 21 (create resource data) has not ended within 1 s: phase create-replicas, waits for n2: \
          not connected; it goes on: follow it with `hawser operation wait 21`\n"
     );
 }
@@ -246,6 +246,84 @@ async fn a_member_is_not_announced_when_its_file_cannot_be_written() {
     assert!(nowhere.stderr.contains("cannot write nowhere/n2.json"), "{nowhere:?}");
     assert!(refused.stderr.contains("the join ticket"), "{refused:?}");
     assert!(!cluster.directory.path().join("n2.json").exists(), "an empty order was left");
+}
+
+#[tokio::test]
+async fn a_controller_is_removed_and_the_answer_says_who_votes() {
+    let cluster = Cluster::start(Script::default()).await;
+
+    let said = cluster.hawser(&["cluster", "remove-member", "n3"]).await;
+    let json = cluster.hawser(&["cluster", "remove-member", "n3", "-o", "json"]).await;
+    let refused = cluster.hawser(&["cluster", "remove-member", "n1"]).await;
+
+    assert_eq!(said.code, 0, "{said:?}");
+    insta::assert_snapshot!(said.stdout, @r"
+    controller n3 is removed; these vote: n1
+    n2 keeps the log but does not vote
+    ");
+    insta::assert_snapshot!(json.stdout, @r#"
+    {
+      "revision": 9,
+      "operation": null,
+      "state": "done",
+      "raft_id": 3,
+      "has_left": true,
+      "members": [
+        {
+          "name": "n1",
+          "role": "voter",
+          "reason": null
+        },
+        {
+          "name": "n2",
+          "role": "learner",
+          "reason": "keeps the log but does not vote"
+        }
+      ]
+    }
+    "#);
+    assert_eq!(refused.code, 1);
+    assert_eq!(
+        refused.stderr,
+        "error: cannot remove member n1: controller n1 is the last one of this cluster\n"
+    );
+}
+
+#[tokio::test]
+async fn a_node_is_declared_lost_only_by_somebody_who_says_so() {
+    let cluster = Cluster::start(Script::default()).await;
+    let lost = ["node", "lost", "n2"];
+
+    let silent = cluster.hawser(&lost).await;
+    let refused = cluster.hawser(&[&lost[..], &["--yes"]].concat()).await;
+    let named = cluster.hawser(&[&lost[..], &["--yes", "--accept-data-loss", "scratch"]].concat()).await;
+
+    assert_eq!((silent.code, silent.stdout.as_str()), (2, ""), "{silent:?}");
+    assert!(
+        silent.stderr.contains("Node n2 is off for good") && silent.stderr.contains("--yes"),
+        "{silent:?}"
+    );
+    assert_eq!(refused.code, 1);
+    assert!(
+        refused.stderr.starts_with("error: cannot declare node n2 lost: node n2 has the last"),
+        "{refused:?}"
+    );
+    assert_eq!(named.code, 0, "{named:?}");
+    assert!(named.stdout.starts_with("node n2 is declared lost; "), "{named:?}");
+}
+
+#[tokio::test]
+async fn the_leadership_is_transferred_and_the_answer_says_who_leads() {
+    let cluster = Cluster::start(Script::default()).await;
+
+    let said = cluster.hawser(&["cluster", "transfer-leader", "n2"]).await;
+    let json = cluster.hawser(&["cluster", "transfer-leader", "n2", "-o", "json"]).await;
+    let refused = cluster.hawser(&["cluster", "transfer-leader", "n3"]).await;
+
+    assert_eq!((said.code, said.stdout.as_str()), (0, "controller n2 leads\n"), "{said:?}");
+    assert_eq!(json.stdout, "{\n  \"leader\": \"n2\",\n  \"term\": 5\n}\n");
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("controller n3 does not answer"), "{refused:?}");
 }
 
 #[tokio::test]

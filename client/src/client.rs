@@ -89,6 +89,11 @@ impl Client {
         self.travel(Journey::new(what, within, false), attempt).await
     }
 
+    /// The controller that answered last has fallen silent: the next call looks for another.
+    pub(crate) fn forget_preferred(&self) {
+        self.preferred.store(NOBODY, Ordering::Relaxed);
+    }
+
     async fn travel<T, F, Fut>(&self, mut journey: Journey<'_>, mut attempt: F) -> Result<T, ClientError>
     where
         F: FnMut(Controller) -> Fut,

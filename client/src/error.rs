@@ -122,14 +122,8 @@ impl Rejection {
 impl fmt::Display for Rejection {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.message.is_empty() {
-            write!(formatter, "the cluster refused it without a word ({:?})", self.code)?;
-        } else {
-            formatter.write_str(&self.message)?;
+            return write!(formatter, "the cluster refused it without a word ({:?})", self.code);
         }
-        // A field whose name the message has says nothing new.
-        if !self.field.is_empty() && !self.message.contains(&self.field) {
-            write!(formatter, " (field {})", self.field)?;
-        }
-        Ok(())
+        formatter.write_str(&self.message)
     }
 }

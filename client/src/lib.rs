@@ -10,11 +10,13 @@ mod error;
 mod operation;
 mod search;
 mod verdict;
+mod watch;
 
 pub use client::Client;
 pub use controller::{Carrier, Controller, GiveUpAt};
 pub use error::{ClientError, Rejection, Tried, Unanswered};
 pub use operation::WaitError;
+pub use watch::Watch;
 
 /// A new key that makes one mutating request recognizable: every retry of it carries the same key, and the
 /// cluster carries it out once.

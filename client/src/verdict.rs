@@ -108,6 +108,7 @@ fn tls_refusal(cause: &(dyn Error + 'static)) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use hawser_hostile::{bytes, check};
     use tonic_types::ErrorDetails;
 
     use super::*;
@@ -151,5 +152,20 @@ mod tests {
         assert!(matches!(Verdict::of(&refused), Verdict::Untrusted(_)), "{refused:?}");
         let expected = Verdict::Again { after: None, perhaps_done: false, outcome: "reset".to_owned() };
         assert_eq!(Verdict::of(&broken), expected);
+    }
+
+    #[test]
+    fn hostile_details_of_refusals() {
+        let details = ErrorDetails::with_retry_info(Some(Duration::from_millis(250)));
+        let whole = Status::with_error_details(Code::NotFound, "no such node", details);
+        check(&bytes(&[whole.details()], &["type.googleapis.com/google.rpc.RetryInfo"]), |details| {
+            let status = Status::with_details(Code::NotFound, "no such node", details.into());
+            match Verdict::of(&status) {
+                Verdict::Final | Verdict::Again { .. } => {}
+                untrusted => panic!("{untrusted:?} from what came over the wire"),
+            }
+            let refused = crate::Rejection::from_status("show node n1", &status);
+            assert_eq!(refused.to_string(), "no such node");
+        });
     }
 }

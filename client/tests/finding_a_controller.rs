@@ -50,6 +50,20 @@ impl ClusterService for Standing {
     ) -> Result<Response<v1::AddMemberResponse>, Status> {
         Err(Status::unimplemented("not of this test"))
     }
+
+    async fn remove_member(
+        &self,
+        _request: Request<v1::RemoveMemberRequest>,
+    ) -> Result<Response<v1::RemoveMemberResponse>, Status> {
+        Err(Status::unimplemented("not of this test"))
+    }
+
+    async fn transfer_leadership(
+        &self,
+        _request: Request<v1::TransferLeadershipRequest>,
+    ) -> Result<Response<v1::TransferLeadershipResponse>, Status> {
+        Err(Status::unimplemented("not of this test"))
+    }
 }
 
 /// A controller that answers `refusals` first, then yes; it notes each key and caller.
@@ -80,6 +94,13 @@ impl NodeService for Fake {
         _request: Request<v1::DeleteNodeRequest>,
     ) -> Result<Response<v1::DeleteNodeResponse>, Status> {
         std::future::pending().await
+    }
+
+    async fn lose_node(
+        &self,
+        _request: Request<v1::LoseNodeRequest>,
+    ) -> Result<Response<v1::LoseNodeResponse>, Status> {
+        Err(Status::unimplemented("not of this test"))
     }
 
     async fn list_nodes(

@@ -107,7 +107,7 @@ impl Config {
         if raft.heartbeat_ms < 10 {
             return Err(wrong("raft.heartbeat_ms", "must be at least 10".into()));
         }
-        if raft.election_min_ms < 2 * raft.heartbeat_ms {
+        if raft.election_min_ms < raft.heartbeat_ms.saturating_mul(2) {
             return Err(wrong(
                 "raft.election_min_ms",
                 format!("must be at least twice raft.heartbeat_ms ({})", raft.heartbeat_ms),
@@ -126,6 +126,8 @@ impl Config {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use hawser_hostile::{check, texts};
 
     use super::*;
 
@@ -163,6 +165,10 @@ mod tests {
             ("name = \"n1\"\nadvertise = \"a:1\"\n[raft]\nelection_min_ms = 150", "raft.election_min_ms"),
             ("name = \"n1\"\nadvertise = \"a:1\"\n[raft]\nelection_max_ms = 300", "raft.election_max_ms"),
             ("name = \"n1\"\nadvertise = \"a:1\"\n[raft]\nheartbeat_ms = 0", "raft.heartbeat_ms"),
+            (
+                "name = \"n1\"\nadvertise = \"a:1\"\n[raft]\nheartbeat_ms = 9223372036854775807",
+                "raft.election_min_ms",
+            ),
         ];
         for (text, field) in table {
             let error = parse(text).unwrap_err().to_string();
@@ -174,5 +180,21 @@ mod tests {
     #[test]
     fn an_ipv6_host_stands_in_brackets() {
         assert!(parse("name = \"n1\"\nadvertise = \"[fd00::1]:6470\"").is_ok());
+    }
+
+    #[test]
+    fn hostile_configurations() {
+        let whole = format!(
+            "{SMALLEST}listen = \"0.0.0.0:6470\"\n[raft]\nheartbeat_ms = 100\nelection_min_ms = 300\n"
+        );
+        check(&texts(&[&whole, SMALLEST], &["raft", "listen", "18446744073709551615", "[[", "= "]), |text| {
+            match parse(&text) {
+                Ok(config) => {
+                    assert!(config.listen != config.health_listen);
+                    assert!(config.raft.patience() > Duration::from_millis(config.raft.heartbeat_ms));
+                }
+                Err(error) => assert!(error.to_string().contains("controller.toml, "), "{error}"),
+            }
+        });
     }
 }

@@ -8,7 +8,7 @@ use hawser_controller::{
     config::{self, Config},
     controller::Controller,
 };
-use hawser_process::{shutdown, telemetry, tls};
+use hawser_process::{open_files, shutdown, telemetry, tls};
 
 /// A controller of a Hawser cluster: decides where volumes live, with the other controllers.
 #[derive(Parser)]
@@ -28,6 +28,7 @@ fn main() -> anyhow::Result<()> {
 #[tokio::main]
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
     telemetry::install()?;
+    open_files::raise_limit();
     let config = Config::load(&arguments.config)?;
     let asked_to_end = shutdown::cancelled_by_signal()?;
     let controller = Controller::start(&config, Random::from_system()).await?;

@@ -90,6 +90,7 @@ fn place(text: &str, offset: usize) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use hawser_hostile::{check, texts};
     use serde::Deserialize;
 
     use super::*;
@@ -136,5 +137,16 @@ mod tests {
             assert!(error.contains(expected), "{text:?} gave {error:?}, not {expected:?}");
             assert!(!error.contains('\n'), "one line: {error:?}");
         }
+    }
+
+    #[test]
+    fn hostile_files() {
+        let samples = ["name = \"n1\"\n[raft]\nheartbeat_ms = 100\n", "name = \"\"\"\na\n\"\"\"\n"];
+        check(&texts(&samples, &["name", "[raft]", "[[", " = ", "heartbeat_ms"]), |text| {
+            if let Err(error) = parse::<Example>(Path::new("/etc/hawser/x.toml"), &text) {
+                let error = error.to_string();
+                assert!(error.starts_with("configuration file /etc/hawser/x.toml, "), "{error}");
+            }
+        });
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It must never change anything or say anything secret: it is the one port without TLS.
 
-use std::{convert::Infallible, fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use http_body_util::Full;
 use hyper::{
@@ -16,16 +16,25 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
+
+use crate::admission::{Admission, Admitted, Limits};
 
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";
 /// A client that sends no request within this time is cut off.
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
-/// More connections than this wait: whoever floods this port starves only this port.
-const CONNECTION_LIMIT: usize = 64;
+/// The same for one that reads no answer: a connection ends when it is that old, after the answer that is under way.
+/// Who scrapes metrics dials anew.
+const CONNECTION_AGE: Duration = Duration::from_secs(60);
+/// And this is how long that answer may take then.
+const LAST_ANSWER: Duration = Duration::from_secs(5);
+/// A kubelet and a few scrapers; whoever opens more, from wherever, starves no other.
+const LIMITS: Limits = Limits { in_all: 64, per_address: 16, when_scarce: 2 };
+/// Of one request's head; what asks this port for something takes a few hundred bytes.
+const HEAD_LIMIT: usize = 8 * 1024;
 
 /// Whether the program can serve its users right now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,27 +75,25 @@ impl Health {
 
     /// Answers on `listener` until `cancelled`.
     pub async fn serve(self, listener: TcpListener, cancelled: CancellationToken) {
-        let connections = Arc::new(Semaphore::new(CONNECTION_LIMIT));
+        let admission = Admission::new(LIMITS);
         loop {
-            let permit = tokio::select! {
-                () = cancelled.cancelled() => return,
-                permit = Arc::clone(&connections).acquire_owned() => permit,
-            };
-            let Ok(permit) = permit else { return };
             let accepted = tokio::select! {
                 () = cancelled.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
                 Ok((stream, peer)) => {
+                    let Some(admitted) = admission.admit(peer.ip()) else {
+                        tracing::debug!(%peer, "the health port has no room for a connection");
+                        continue;
+                    };
                     let health = self.clone();
                     let cancelled = cancelled.clone();
                     tokio::spawn(async move {
                         tokio::select! {
                             () = cancelled.cancelled() => {}
-                            () = health.serve_connection(stream, peer) => {}
+                            () = health.serve_connection(stream, peer, admitted) => {}
                         }
-                        drop(permit);
                     });
                 }
                 Err(error) => {
@@ -98,16 +105,25 @@ impl Health {
         }
     }
 
-    async fn serve_connection(self, stream: TcpStream, peer: SocketAddr) {
+    async fn serve_connection(self, stream: TcpStream, peer: SocketAddr, _admitted: Admitted) {
         let service = service_fn(move |request: Request<Incoming>| {
             let answer = self.answer(request.method(), request.uri().path());
             async move { Ok::<_, Infallible>(answer) }
         });
-        let served = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_DEADLINE)
-            .serve_connection(TokioIo::new(stream), service)
-            .await;
+        let mut serving = pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_DEADLINE)
+                .max_buf_size(HEAD_LIMIT)
+                .serve_connection(TokioIo::new(stream), service)
+        );
+        let served = match timeout(CONNECTION_AGE, serving.as_mut()).await {
+            Ok(served) => served,
+            Err(_) => {
+                serving.as_mut().graceful_shutdown();
+                timeout(LAST_ANSWER, serving).await.unwrap_or(Ok(()))
+            }
+        };
         if let Err(error) = served {
             tracing::debug!(%peer, %error, "a connection to the health port broke");
         }
@@ -222,6 +238,63 @@ mod tests {
         let after = ask(address, "GET", "/live").await;
 
         assert!(!garbage.contains("200 OK"), "{garbage}");
+        assert!(after.starts_with("HTTP/1.1 200 "), "{after}");
+    }
+
+    /// A connection from another address of this host than [`ask`]'s.
+    async fn from(address: [u8; 4], to: SocketAddr) -> TcpStream {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((address, 0).into()).unwrap();
+        socket.connect(to).await.unwrap()
+    }
+
+    /// Whether the other side has closed a connection.
+    async fn is_closed(stream: &mut TcpStream) -> bool {
+        !matches!(stream.read(&mut [0; 1]).await, Ok(1..))
+    }
+
+    #[tokio::test]
+    async fn a_flood_from_one_address_is_turned_away_and_others_are_served() {
+        let (address, _cancelled, _server) = started(Readiness::Ready).await;
+        let mut flood = Vec::new();
+        for _ in 0..LIMITS.per_address {
+            flood.push(from([127, 0, 0, 2], address).await);
+        }
+
+        // None of them says anything; one more finds no room.
+        assert!(is_closed(&mut from([127, 0, 0, 2], address).await).await);
+        let other = ask(address, "GET", "/live").await;
+
+        assert!(other.starts_with("HTTP/1.1 200 "), "{other}");
+        drop(flood);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_sends_slowly_or_does_not_read_is_cut_off() {
+        let (address, _cancelled, _server) = started(Readiness::Ready).await;
+        let began = tokio::time::Instant::now();
+        let mut slow = TcpStream::connect(address).await.unwrap();
+        slow.write_all(b"GET /live HTTP/1.1\r\nx-slow: ").await.unwrap();
+        assert!(is_closed(&mut slow).await);
+        assert!(began.elapsed() <= HEADER_DEADLINE * 2, "after {:?}", began.elapsed());
+
+        // It asks again and again, and reads none of the answers.
+        let mut deaf = TcpStream::connect(address).await.unwrap();
+        let request = b"GET /metrics HTTP/1.1\r\nhost: h\r\n\r\n".repeat(1000);
+        let asking = async { while deaf.write_all(&request).await.is_ok() {} };
+        let limit = CONNECTION_AGE + LAST_ANSWER + HEADER_DEADLINE;
+        timeout(limit, asking).await.expect("it was not cut off");
+    }
+
+    #[tokio::test]
+    async fn a_head_that_does_not_end_is_refused() {
+        let (address, _cancelled, _server) = started(Readiness::Ready).await;
+        let long = format!("GET /live HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(HEAD_LIMIT * 2));
+
+        let refused = exchange(address, &long).await;
+        let after = ask(address, "GET", "/live").await;
+
+        assert!(!refused.contains("200 OK"), "{refused}");
         assert!(after.starts_with("HTTP/1.1 200 "), "{after}");
     }
 }

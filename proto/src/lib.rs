@@ -3,6 +3,7 @@
 //! Generated from `hawser/v1/*.proto`, with the rules for names, numbers and sizes that every door shares.
 //! This crate must never decide anything: it knows forms, not rules about the cluster.
 
+pub mod ids;
 pub mod names;
 pub mod numbers;
 pub mod sizes;

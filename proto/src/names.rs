@@ -248,7 +248,10 @@ pub fn endpoint(field: &str, value: &str) -> Checked {
             ),
         )
     };
-    if let Ok(address) = value.parse::<SocketAddr>() {
+    // A scope is a number of one host's, and means another network on the next.
+    if let Ok(address) = value.parse::<SocketAddr>()
+        && !value.contains('%')
+    {
         return if address.port() != 0 && !address.ip().is_multicast() { Ok(()) } else { Err(invalid()) };
     }
     let (host, port) = value.rsplit_once(':').ok_or_else(invalid)?;
@@ -272,6 +275,8 @@ pub fn shown(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hawser_hostile::{check, texts};
+
     use super::*;
 
     type Check = fn(&str, &str) -> Checked;
@@ -330,6 +335,7 @@ mod tests {
                     "n_1:6470",
                     "n1:6470 ",
                     "[fd00::1]:0",
+                    "[fe80::1%2]:6470",
                     "http://n1:1",
                 ],
             ),
@@ -386,5 +392,60 @@ mod tests {
     fn what_is_shown_is_escaped_and_short() {
         assert_eq!(shown("a\u{1b}[31m\n"), "\"a\\u{1b}[31m\\n\"");
         assert!(shown(&"ä".repeat(10_000)).chars().count() < 100);
+    }
+
+    #[test]
+    fn hostile_names_that_pass_need_no_quotes_anywhere() {
+        let checks: [Check; 13] = [
+            node_name,
+            member_name,
+            cluster_name,
+            pool_name,
+            group_name,
+            resource_name,
+            address_name,
+            volume_group,
+            logical_volume,
+            dataset,
+            directory,
+            uname,
+            endpoint,
+        ];
+        let samples =
+            ["web-1", "vg0", "tank/vm-1", "/srv/hawser-1", "n1.example.org", "[fd00::1]:6470", "n1:6470"];
+        check(&texts(&samples, &["..", "/", "@", ":0", "[", "::", "%1"]), |value| {
+            for (at, check) in checks.iter().enumerate() {
+                match check("the_field", &value) {
+                    Ok(()) => assert!(
+                        value
+                            .bytes()
+                            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.+/:[]@".contains(&byte))
+                            && !value.starts_with('-')
+                            && value.len() < 4096,
+                        "check {at} passes {value:?}"
+                    ),
+                    Err(error) => {
+                        assert!(error.field == "the_field" && error.message.len() < 1000, "{error}")
+                    }
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn hostile_addresses_and_options() {
+        check(&texts(&["10.0.0.1", "fd00::1", "100M", "crc32c"], &["::", "%eth0", ";", "255"]), |value| {
+            if let Ok(ip) = ip("ip", &value) {
+                assert_eq!(super::ip("ip", &ip.to_string()), Ok(ip));
+            }
+            if drbd_option("net", "max-buffers", &value).is_ok() {
+                assert!(!value.contains([';', '{', '}', '"', '\\', '\n', ' ', '#']), "{value:?}");
+            }
+            if shared_secret("secret", &value)
+                .is_err_and(|error| value.len() > 8 && error.message.contains(&value))
+            {
+                panic!("the secret is shown");
+            }
+        });
     }
 }

@@ -118,6 +118,8 @@ fn check_within(field: &str, range: &NumberRange, all: NumberRange, what: &str) 
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use hawser_hostile::{check, texts};
+
     use super::*;
 
     fn of(first: u32, last: u32) -> NumberRange {
@@ -185,5 +187,29 @@ mod tests {
         assert_eq!(first_outside(&of(9, 10), &others), None);
         assert_eq!(first_outside(&of(1, 6), &others), None);
         assert_eq!(first_outside(&of(3, 1), &[]), None);
+    }
+
+    #[test]
+    fn hostile_ranges() {
+        check(&texts(&["7000-7999", "7010,7020-7029", "0-4294967295"], &["4294967295-", ",,"]), |text| {
+            match ranges("ports", &text) {
+                Ok(found) => {
+                    let again = found.iter().map(written).collect::<Vec<_>>().join(",");
+                    assert_eq!(ranges("ports", &again).unwrap(), found);
+                    for range in &found {
+                        let first = first_outside(range, &found);
+                        assert!(first.is_none(), "{first:?} of {range:?} is in none of {found:?}");
+                        let checked = [check_minors("f", range), check_ports("f", range)];
+                        assert!(
+                            checked
+                                .iter()
+                                .flat_map(|checked| checked.as_ref().err())
+                                .all(|error| error.field == "f")
+                        );
+                    }
+                }
+                Err(error) => assert_eq!(error.field, "ports"),
+            }
+        });
     }
 }

@@ -83,6 +83,8 @@ pub fn volume(field: &str, bytes: u64) -> Checked<u64> {
 
 #[cfg(test)]
 mod tests {
+    use hawser_hostile::{check, texts};
+
     use super::*;
 
     #[test]
@@ -142,5 +144,16 @@ mod tests {
         for asked in [0, 1, 4 * MIB - 1, LARGEST_VOLUME + 1, 1 << 63, u64::MAX] {
             assert_eq!(volume("volume_sizes[0]", asked).expect_err("out of bounds").field, "volume_sizes[0]");
         }
+    }
+
+    #[test]
+    fn hostile_sizes() {
+        check(
+            &texts(&["10GiB", "4096", "16TiB", "512MiB"], &["KiB", "GB", "B", "18446744073709551615"]),
+            |text| match parse("size", &text) {
+                Ok(bytes) => assert_eq!(parse("size", &bytes.to_string()), Ok(bytes)),
+                Err(error) => assert!(error.field == "size" && error.message.len() < 1000, "{error}"),
+            },
+        );
     }
 }

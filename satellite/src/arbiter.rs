@@ -8,7 +8,10 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures::future::select_all;
 use hawser_plan::Question;
-use hawser_proto::v1::{ConfirmOwnerRequest, OutdateRequest, arbiter_service_client::ArbiterServiceClient};
+use hawser_proto::{
+    ids::{Incarnation, Lineage, OutdateNumber},
+    v1::{ConfirmOwnerRequest, OutdateRequest, arbiter_service_client::ArbiterServiceClient},
+};
 use tokio::time::{sleep, timeout};
 use tonic::Status;
 
@@ -25,17 +28,19 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// What a question is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
+    /// Lineage of the orders that the asker obeys.
+    pub lineage: Lineage,
     /// Resource.
     pub resource: String,
     /// Its incarnation.
-    pub resource_incarnation: u64,
+    pub resource_incarnation: Incarnation,
 }
 
 /// A committed answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// It is committed, as the log entry of this number; 0 where the answer needed no entry.
-    Yes(u64),
+    Yes(OutdateNumber),
     /// It was refused, for this reason.
     No(String),
 }
@@ -73,24 +78,30 @@ impl ControllerArbiter {
                 let request = OutdateRequest {
                     node: self.node.clone(),
                     resource: case.resource.clone(),
-                    resource_incarnation: case.resource_incarnation,
+                    resource_incarnation: case.resource_incarnation.get(),
                     peer: peer.clone(),
-                    generation: *generation,
+                    generation: generation.get(),
                     request_key: request_key.to_owned(),
+                    lineage: case.lineage.get(),
                 };
                 let answer = client.outdate(request).await?.into_inner();
-                Ok(if answer.granted { Answer::Yes(answer.number) } else { Answer::No(answer.reason) })
+                Ok(if answer.granted {
+                    Answer::Yes(OutdateNumber::new(answer.number))
+                } else {
+                    Answer::No(answer.reason)
+                })
             }
             Question::ConfirmOwner { generation } => {
                 let request = ConfirmOwnerRequest {
                     node: self.node.clone(),
                     resource: case.resource.clone(),
-                    resource_incarnation: case.resource_incarnation,
-                    generation: *generation,
+                    resource_incarnation: case.resource_incarnation.get(),
+                    generation: generation.get(),
+                    lineage: case.lineage.get(),
                 };
                 let answer = client.confirm_owner(request).await?.into_inner();
                 Ok(if answer.confirmed {
-                    Answer::Yes(0)
+                    Answer::Yes(OutdateNumber::default())
                 } else {
                     Answer::No("this node does not own the resource any more".to_owned())
                 })

@@ -112,6 +112,7 @@ fn socket() -> PathBuf {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use hawser_hostile::{check, texts};
     use hawser_process::configuration::parse;
 
     use super::*;
@@ -142,5 +143,15 @@ mod tests {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text:?}: {error}");
         }
+    }
+
+    #[test]
+    fn hostile_configurations() {
+        let whole = "node = \"n1\"\ncontrollers = [\"10.77.0.1:6470\"]\nsocket = \"/run/x.sock\"\n\
+                     health_listen = \"0.0.0.0:6472\"\n[lvm]\nconfig = \"devices{}\"\n[drbd]\n";
+        check(&texts(&[whole], &["node", "controllers", "[lvm]", "= "]), |text| match read(&text) {
+            Ok(read) => assert!(!read.controllers.is_empty() && read.socket.is_absolute()),
+            Err(error) => assert!(error.to_string().contains("/etc/hawser/satellite.toml, "), "{error}"),
+        });
     }
 }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use hawser_process::dial::Dialer;
 use hawser_proto::names;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
@@ -31,6 +32,7 @@ pub enum ControllersError {
 
 /// The controllers that are configured, in their order.
 pub struct Controllers {
+    dialer: Dialer,
     all: Vec<Controller>,
     /// The one that answered last or has the session. A hint: it says who is asked first, never who is believed.
     last_heard: AtomicUsize,
@@ -49,11 +51,24 @@ impl Controllers {
     /// # Errors
     /// If there is none, or one is no address.
     pub fn new(addresses: &[String], tls: Option<&ClientTlsConfig>) -> Result<Self, ControllersError> {
+        Self::through(Dialer::tcp(), addresses, tls)
+    }
+
+    /// As [`Controllers::new`], reached through `dialer`.
+    ///
+    /// # Errors
+    /// As [`Controllers::new`].
+    pub fn through(
+        dialer: Dialer,
+        addresses: &[String],
+        tls: Option<&ClientTlsConfig>,
+    ) -> Result<Self, ControllersError> {
         if addresses.is_empty() {
             return Err(ControllersError::Empty);
         }
-        let all = addresses.iter().map(|address| controller(address, tls)).collect::<Result<_, _>>()?;
-        Ok(Self { all, last_heard: AtomicUsize::new(0) })
+        let all =
+            addresses.iter().map(|address| controller(&dialer, address, tls)).collect::<Result<_, _>>()?;
+        Ok(Self { dialer, all, last_heard: AtomicUsize::new(0) })
     }
 
     /// How many there are; at least one.
@@ -87,11 +102,15 @@ impl Controllers {
     /// # Errors
     /// If there is none within a second.
     pub(crate) async fn dial(&self, controller: usize) -> Result<Channel, tonic::transport::Error> {
-        self.all[controller].endpoint.connect().await
+        self.dialer.connect(&self.all[controller].endpoint).await
     }
 }
 
-fn controller(address: &str, tls: Option<&ClientTlsConfig>) -> Result<Controller, ControllersError> {
+fn controller(
+    dialer: &Dialer,
+    address: &str,
+    tls: Option<&ClientTlsConfig>,
+) -> Result<Controller, ControllersError> {
     let wrong = |reason: String| ControllersError::Address { address: address.to_owned(), reason };
     names::endpoint("controllers", address).map_err(|error| wrong(error.to_string()))?;
     let scheme = if tls.is_some() { "https" } else { "http" };
@@ -105,7 +124,7 @@ fn controller(address: &str, tls: Option<&ClientTlsConfig>) -> Result<Controller
     if let Some(tls) = tls {
         endpoint = endpoint.tls_config(tls.clone()).map_err(|error| wrong(error.to_string()))?;
     }
-    let kept = endpoint.connect_lazy();
+    let kept = dialer.lazy(&endpoint);
     Ok(Controller { name: address.to_owned(), endpoint, kept })
 }
 

@@ -268,7 +268,8 @@ async fn probed(host: &dyn Host, probe: &v1::ProbePool) -> v1::PoolObserved {
         return v1::PoolObserved { problem, ..v1::PoolObserved::default() };
     };
     let asked = timeout(PROBE, host.pool(&provider)).await;
-    crate::pools::observed("", 0, asked.unwrap_or_else(|_| Err(crate::pools::late(PROBE))))
+    let asked = asked.unwrap_or_else(|_| Err(crate::pools::late(PROBE)));
+    crate::pools::observed(v1::PoolObserved::default(), asked)
 }
 
 fn message(message: satellite_message::Message) -> v1::SatelliteMessage {

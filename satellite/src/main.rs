@@ -111,7 +111,7 @@ async fn serve(configuration: Configuration, config: &Path) -> anyhow::Result<()
     tracing::info!(
         node = configuration.node,
         cluster = cluster_id,
-        revision = ledger.revision(),
+        revision = ledger.version().revision.get(),
         missing = ?facts.missing,
         "starts"
     );

@@ -7,6 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use hawser_plan::observed::{ReplicaFound, Subject};
+use hawser_proto::ids::DocumentVersion;
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     time::sleep,
@@ -19,11 +20,11 @@ const GATHER: Duration = Duration::from_millis(5);
 /// Looks at once. More than one, so that a look that hangs does not blind the others.
 const LOOKS: usize = 4;
 
-/// What was found, and under which revision.
+/// What was found, and under which document.
 #[derive(Debug, Clone)]
 pub struct Observation {
-    /// Revision of the document that had been accepted before the look began.
-    pub revision: u64,
+    /// Which document had been accepted before the look began.
+    pub version: DocumentVersion,
     /// What was found.
     pub found: ReplicaFound,
 }
@@ -64,7 +65,7 @@ async fn gather(host: Arc<dyn Host>, ledger: Ledger, mut wishes: mpsc::Unbounded
         while let Ok(wish) = wishes.try_recv() {
             batch.push(wish);
         }
-        let revision = ledger.revision();
+        let version = ledger.version();
         let host = Arc::clone(&host);
         tokio::spawn(async move {
             let (subjects, answers): (Vec<_>, Vec<_>) =
@@ -72,7 +73,7 @@ async fn gather(host: Arc<dyn Host>, ledger: Ledger, mut wishes: mpsc::Unbounded
             let found = host.look(&subjects).await;
             for (answer, found) in answers.into_iter().zip(found) {
                 // Whoever asked may have ended meanwhile.
-                let _ = answer.send(Observation { revision, found });
+                let _ = answer.send(Observation { version, found });
             }
             drop(permit);
         });

@@ -32,6 +32,7 @@ pub(crate) async fn watch(ledger: Ledger, board: Board, cancelled: CancellationT
 }
 
 fn observed(ledger: &Ledger, accepted: &Accepted) -> BTreeMap<u64, v1::OrderObserved> {
+    let lineage = accepted.document.lineage;
     let order = |id| {
         let (state, message) = match ledger.order(id) {
             None | Some(OrderProgress::Failed) => {
@@ -42,7 +43,7 @@ fn observed(ledger: &Ledger, accepted: &Accepted) -> BTreeMap<u64, v1::OrderObse
                 (v1::OrderState::Unknown, "it was found started after a crash and is not run again by itself")
             }
         };
-        v1::OrderObserved { id, state: state.into(), message: message.to_owned() }
+        v1::OrderObserved { id, state: state.into(), message: message.to_owned(), lineage }
     };
     accepted.document.orders.iter().map(|wanted| (wanted.id, order(wanted.id))).collect()
 }

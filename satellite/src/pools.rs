@@ -22,16 +22,21 @@ const PERIOD: Duration = Duration::from_secs(10);
 pub(crate) async fn watch(host: Arc<dyn Host>, ledger: Ledger, board: Board, cancelled: CancellationToken) {
     let mut document = ledger.document();
     loop {
-        let pools = document.borrow_and_update().clone().map(|accepted| accepted.document.pools.clone());
+        let accepted = document.borrow_and_update().clone();
+        let pools = accepted.as_ref().map(|accepted| accepted.document.pools.clone());
         let mut found = BTreeMap::new();
         for pool in pools.clone().unwrap_or_default() {
+            let named = v1::PoolObserved {
+                name: pool.name.clone(),
+                incarnation: pool.incarnation,
+                lineage: accepted.as_ref().map_or(0, |accepted| accepted.document.lineage),
+                ..v1::PoolObserved::default()
+            };
             let observed = match desired::provider(&pool) {
-                Some(provider) => observed(&pool.name, pool.incarnation, host.pool(&provider).await),
+                Some(provider) => observed(named, host.pool(&provider).await),
                 None => v1::PoolObserved {
-                    name: pool.name.clone(),
-                    incarnation: pool.incarnation,
                     problem: "this satellite does not know that kind of pool".to_owned(),
-                    ..v1::PoolObserved::default()
+                    ..named
                 },
             };
             found.insert(pool.name, observed);
@@ -59,13 +64,9 @@ pub(crate) async fn watch(host: Arc<dyn Host>, ledger: Ledger, board: Board, can
     }
 }
 
-/// The report on a pool that was asked.
-pub(crate) fn observed(
-    name: &str,
-    incarnation: u64,
-    asked: Result<PoolFound, HostError>,
-) -> v1::PoolObserved {
-    let mut observed = v1::PoolObserved { name: name.to_owned(), incarnation, ..v1::PoolObserved::default() };
+/// The report on a pool that was asked: what it is named by, and the answer.
+pub(crate) fn observed(named: v1::PoolObserved, asked: Result<PoolFound, HostError>) -> v1::PoolObserved {
+    let mut observed = named;
     match asked {
         Ok(found) => {
             observed.capacity_bytes = found.capacity_bytes;

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use hawser_plan::desired::{Desired, Unreadable};
+use hawser_proto::ids::DocumentVersion;
 
 use crate::ledger::{Accepted, ReplicaKey};
 
@@ -15,8 +16,8 @@ pub struct Wanted {
     pub desired: Result<Desired, Unreadable>,
     /// A controller has sent the document in this run ([`Accepted::fresh`]).
     pub fresh: bool,
-    /// Revision of that document, or of a later one that says the same of this replica.
-    pub revision: u64,
+    /// Which document that is, or a later one that says the same of this replica.
+    pub version: DocumentVersion,
 }
 
 impl Wanted {
@@ -32,20 +33,22 @@ pub fn wanted(accepted: &Accepted) -> BTreeMap<ReplicaKey, Wanted> {
     let document = &accepted.document;
     let mut entries = BTreeMap::new();
     for removed in &document.removed {
-        let key = (removed.resource.clone(), removed.replica_incarnation);
+        let key = (removed.resource.clone(), removed.replica_incarnation());
         let desired = Desired::of_removal(document, removed);
-        entries.insert(key, Wanted { desired, fresh: accepted.fresh, revision: document.revision });
+        entries.insert(key, Wanted { desired, fresh: accepted.fresh, version: document.version() });
     }
     for replica in &document.replicas {
-        let key = (replica.resource.clone(), replica.replica_incarnation);
+        let key = (replica.resource.clone(), replica.replica_incarnation());
         let desired = Desired::of_replica(document, replica);
-        entries.insert(key, Wanted { desired, fresh: accepted.fresh, revision: document.revision });
+        entries.insert(key, Wanted { desired, fresh: accepted.fresh, version: document.version() });
     }
     entries
 }
 
 #[cfg(test)]
 mod tests {
+    use hawser_proto::ids::Incarnation;
+
     use super::*;
 
     #[test]
@@ -53,12 +56,16 @@ mod tests {
         let removal = |resource: &str| {
             Desired::Removal(hawser_plan::desired::Removal {
                 resource: resource.to_owned(),
-                incarnation: 7,
+                incarnation: Incarnation::new(7),
                 drbd_name: None,
                 volumes: Vec::new(),
             })
         };
-        let wanted = |resource, fresh, revision| Wanted { desired: Ok(removal(resource)), fresh, revision };
+        let wanted = |resource, fresh, revision| Wanted {
+            desired: Ok(removal(resource)),
+            fresh,
+            version: DocumentVersion::new(1, revision),
+        };
 
         assert!(wanted("db", true, 12).says_the_same(&wanted("db", true, 13)));
         assert!(!wanted("db", true, 12).says_the_same(&wanted("log", true, 12)));

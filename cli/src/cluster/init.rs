@@ -81,13 +81,21 @@ impl Init {
             return Err(failure);
         }
         let directory = self.directory.display();
-        let (first, _) = controllers[0];
-        let sentence = format!(
+        let (first, further) = (controllers[0].0, &controllers[1..]);
+        let mut sentence = format!(
             "cluster {} ({cluster_id}) is prepared in {directory}\n\
              next: copy {directory}/controllers/{first} to {first}, start hawser-controller there, and try\n  \
              hawser --config {directory}/client.toml cluster status",
             self.name
         );
+        for (name, address) in further {
+            let own = format!("{directory}/controllers/{name}");
+            sentence.push_str(&format!(
+                "\nthen let {name} join: announce it, copy {own} to {name}, and start hawser-controller there\n  \
+                 hawser --config {directory}/client.toml cluster add-member {name} {address} --out {own}/{}",
+                create_store::FILE
+            ));
+        }
         let made = Made { cluster_id: &cluster_id, cluster_name: &self.name, directory: &self.directory };
         screen.answer(&sentence, &made)
     }
@@ -175,4 +183,24 @@ fn refuse_to_overwrite(directory: &Path) -> Result<(), Failure> {
 fn beside(directory: &Path) -> PathBuf {
     let name = directory.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     directory.with_file_name(format!(".{name}.{}", std::process::id()))
+}
+
+#[cfg(test)]
+mod tests {
+    use hawser_hostile::{check, texts};
+
+    use super::*;
+
+    #[test]
+    fn hostile_controllers() {
+        check(&texts(&["n1=10.77.0.1:6470", "n2=[fd00::1]:6470"], &["=", ":0"]), |text| {
+            match controllers(std::slice::from_ref(&text)) {
+                Ok(found) => assert_eq!(
+                    found.iter().map(|(name, address)| format!("{name}={address}")).collect::<Vec<_>>(),
+                    [text]
+                ),
+                Err(error) => assert!(error.to_string().contains("--controller"), "{error}"),
+            }
+        });
+    }
 }

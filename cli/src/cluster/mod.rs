@@ -8,7 +8,9 @@ mod add_member;
 mod certificate;
 mod create_store;
 mod init;
+mod remove_member;
 mod status;
+mod transfer_leader;
 
 /// The verbs, by whether they talk to the cluster.
 #[derive(Debug, Subcommand)]
@@ -30,6 +32,8 @@ pub(crate) enum LocalVerb {
 #[derive(Debug, Subcommand)]
 pub(crate) enum RemoteVerb {
     AddMember(add_member::AddMember),
+    RemoveMember(remove_member::RemoveMember),
+    TransferLeader(transfer_leader::TransferLeader),
     Status(status::Status),
 }
 
@@ -46,6 +50,8 @@ impl RemoteVerb {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
             Self::AddMember(verb) => verb.run(context).await,
+            Self::RemoveMember(verb) => verb.run(context).await,
+            Self::TransferLeader(verb) => verb.run(context).await,
             Self::Status(verb) => verb.run(context).await,
         }
     }

@@ -61,6 +61,8 @@ struct Member {
     name: String,
     address: String,
     role: String,
+    /// Why it does not vote; null for a voter that stays.
+    reason: Option<String>,
     leads: bool,
     /// As the leader sees it; null where the leader was not asked or does not know.
     matched_revision: Option<u64>,
@@ -135,6 +137,7 @@ impl ClusterStatus {
             Member {
                 raft_id: member.raft_id,
                 role: word::member_role(view.role),
+                reason: word::text(&view.reason),
                 leads: best.leader != 0 && best.leader == member.raft_id,
                 matched_revision: matched.filter(|revision| *revision > 0),
                 applied_revision: own.map(|answer| answer.applied_revision),
@@ -190,6 +193,11 @@ impl ClusterStatus {
         });
         let headers = ["NAME", "ADDRESS", "ROLE", "APPLIED", "MATCHED"];
         let mut text = format!("{facts}\n{}\n", columns(&headers, rows.collect(), width));
+        for member in &self.members {
+            if let Some(reason) = &member.reason {
+                text.push_str(&format!("\n{} {reason}", member.name));
+            }
+        }
         for asked in &self.asked {
             if let Some(error) = &asked.error {
                 text.push_str(&format!("\n{} did not answer: {error}", asked.endpoint));
@@ -214,6 +222,12 @@ mod tests {
             }),
             role: v1::MemberRole::Voter.into(),
             matched_revision: if leader == 2 && member == "n2" { 40 + raft_id } else { 0 },
+            reason: String::new(),
+        };
+        let learner = v1::MemberView {
+            role: v1::MemberRole::Learner.into(),
+            reason: "keeps the log but does not vote: it is the third".into(),
+            ..view(3, "n3")
         };
         v1::GetStatusResponse {
             cluster_id: "c1".into(),
@@ -223,7 +237,7 @@ mod tests {
             term,
             leader,
             applied_revision: 40,
-            members: vec![view(1, "n1"), view(2, "n2")],
+            members: vec![view(1, "n1"), view(2, "n2"), learner],
             feature_level: 1,
             has_quorum: quorum,
             numbers: Some(v1::Numbers {

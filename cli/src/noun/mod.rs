@@ -29,6 +29,8 @@ fn size(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
+    use hawser_hostile::{check, texts};
+
     use super::*;
 
     #[test]
@@ -43,5 +45,17 @@ mod tests {
     fn sizes_need_a_unit_that_means_one_thing() {
         assert_eq!(size("1GiB"), Ok(1 << 30));
         assert!(size("1G").is_err());
+    }
+
+    #[test]
+    fn hostile_keys_and_values() {
+        check(&texts(&["max-buffers=8000", "10GiB"], &["="]), |text| {
+            if let Ok((key, value)) = key_and_value(&text) {
+                assert_eq!(format!("{key}={value}"), text);
+            }
+            if let Err(words) = size(&text) {
+                assert!(!words.is_empty());
+            }
+        });
     }
 }

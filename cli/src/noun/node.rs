@@ -6,6 +6,7 @@ use hawser_proto::v1;
 
 use super::NothingMore;
 use crate::{
+    confirmation,
     context::{Context, every_page},
     failure::Failure,
     view::node::Node,
@@ -29,15 +30,42 @@ Examples:
         addresses: Vec<String>,
     },
     /// List the nodes
-    #[command(after_help = "Examples:\n  hawser node list\n  hawser node list -o json")]
-    List,
+    #[command(
+        after_help = "Examples:\n  hawser node list\n  hawser node list --differing\n  hawser node list -o json"
+    )]
+    List {
+        /// Only those that something is wrong with
+        #[arg(long)]
+        differing: bool,
+    },
     /// Show what is known of one node
     #[command(after_help = "Example:\n  hawser node show n1")]
     Show {
         /// Name of the node
         name: String,
     },
-    /// Forget a node that has neither pools nor replicas
+    /// Declare a node lost: it is off for good, and the others go on without what it has
+    #[command(after_help = "\
+Examples:
+  hawser node lost n2
+  hawser node lost n2 --yes --accept-data-loss scratch
+
+Only for a machine that is off and stays off: if it still ran, two nodes could write the same volume. Where the last
+complete copy of a resource is there, it has to be named, and what was written is given up.
+A lost node that comes back is refused. To use the machine again, wipe it, then:
+  hawser node delete n2
+  hawser node create n2 --address 10.77.0.2")]
+    Lost {
+        /// Name of the node
+        name: String,
+        /// A resource whose last complete copy is there and may be given up; may be repeated
+        #[arg(long = "accept-data-loss", value_name = "RESOURCE")]
+        accept_data_loss: Vec<String>,
+        /// Do not ask whether the node is off for good
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Forget a node that has neither pools nor replicas, or one that is lost
     #[command(after_help = "Example:\n  hawser node delete n1")]
     Delete {
         /// Name of the node
@@ -49,18 +77,32 @@ impl Verb {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
             Self::Create { name, addresses } => create(context, name, &addresses).await,
-            Self::List => {
-                let (nodes, revision) = nodes(context, "").await?;
-                let hint = "there are no nodes; register one with `hawser node create`";
+            Self::List { differing } => {
+                let request = v1::ListNodesRequest { differing_only: differing, ..Default::default() };
+                let (nodes, revision) = nodes(context, request).await?;
+                let hint = if differing {
+                    "nothing is wrong with any node"
+                } else {
+                    "there are no nodes; register one with `hawser node create`"
+                };
                 context.screen.list(&nodes, revision, hint)
             }
             Self::Show { name } => {
-                let (nodes, revision) = nodes(context, &name).await?;
+                let request = v1::ListNodesRequest { name: name.clone(), ..Default::default() };
+                let (nodes, revision) = nodes(context, request).await?;
                 let node = nodes.into_iter().next().ok_or_else(|| Failure::NotFound {
                     what: format!("node {name}"),
                     list: "hawser node list",
                 })?;
                 context.screen.single(&node, revision, Node::describe)
+            }
+            Self::Lost { name, accept_data_loss, yes } => {
+                let asserted = format!(
+                    "Node {name} is off for good and never comes back with what it has. If it still ran, two nodes could \
+                     write the same volume."
+                );
+                confirmation::of(&asserted, &name, yes)?;
+                lost(context, name, accept_data_loss).await
             }
             Self::Delete { name } => delete(context, name).await,
         }
@@ -69,13 +111,31 @@ impl Verb {
 
 async fn create(context: &Context, name: String, addresses: &[String]) -> Result<(), Failure> {
     let addresses = addresses.iter().map(|text| address(text)).collect();
-    let request = v1::CreateNodeRequest { request_key: request_key(), name: name.clone(), addresses };
+    let request = v1::CreateNodeRequest {
+        request_key: request_key(),
+        name: name.clone(),
+        addresses,
+        ..Default::default()
+    };
     let answer = context
         .call(&format!("create node {name}"), async |controller| {
             controller.nodes().create_node(request.clone()).await
         })
         .await?;
     context.finish(answer.result, &format!("node {name} is registered"), NothingMore {}).await
+}
+
+async fn lost(context: &Context, name: String, accept_data_loss: Vec<String>) -> Result<(), Failure> {
+    let request = v1::LoseNodeRequest { request_key: request_key(), name: name.clone(), accept_data_loss };
+    let answer = context
+        .call(&format!("declare node {name} lost"), async |controller| {
+            controller.nodes().lose_node(request.clone()).await
+        })
+        .await?;
+    let done = format!(
+        "node {name} is declared lost; `hawser operation list --running` shows which resources are still letting go of it"
+    );
+    context.finish(answer.result, &done, NothingMore {}).await
 }
 
 async fn delete(context: &Context, name: String) -> Result<(), Failure> {
@@ -88,8 +148,7 @@ async fn delete(context: &Context, name: String) -> Result<(), Failure> {
     context.finish(answer.result, &format!("node {name} is forgotten"), NothingMore {}).await
 }
 
-async fn nodes(context: &Context, name: &str) -> Result<(Vec<Node>, u64), Failure> {
-    let request = v1::ListNodesRequest { name: name.to_owned(), ..Default::default() };
+async fn nodes(context: &Context, request: v1::ListNodesRequest) -> Result<(Vec<Node>, u64), Failure> {
     let (nodes, revision) = every_page!(context, "list nodes", nodes.list_nodes, request, nodes);
     Ok((nodes.iter().map(Node::from).collect(), revision))
 }
@@ -101,6 +160,8 @@ fn address(text: &str) -> v1::Address {
 
 #[cfg(test)]
 mod tests {
+    use hawser_hostile::{check, texts};
+
     use super::*;
 
     #[test]
@@ -112,5 +173,13 @@ mod tests {
         ] {
             assert_eq!(address(text), v1::Address { name: name.into(), ip: ip.into() });
         }
+    }
+
+    #[test]
+    fn hostile_addresses() {
+        check(&texts(&["10.77.0.1", "storage=fd00::1"], &["="]), |text| {
+            let v1::Address { name, ip } = address(&text);
+            assert!(text == format!("{name}={ip}") || text == ip, "{text:?}");
+        });
     }
 }

@@ -14,11 +14,21 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// List the operations, the ended ones for a while too
-    #[command(after_help = "Examples:\n  hawser operation list\n  hawser operation list --running")]
+    #[command(after_help = "\
+Examples:
+  hawser operation list
+  hawser operation list --running
+  hawser operation list --resource data")]
     List {
         /// Only those that have not ended
         #[arg(long)]
         running: bool,
+        /// Only those about this resource
+        #[arg(long)]
+        resource: Option<String>,
+        /// Only those about this node
+        #[arg(long)]
+        node: Option<String>,
     },
     /// Show one operation and what it waits for
     #[command(after_help = "Example:\n  hawser operation show 42")]
@@ -43,8 +53,13 @@ pub(crate) enum Verb {
 impl Verb {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
-            Self::List { running } => {
-                let request = v1::ListOperationsRequest { running_only: running, ..Default::default() };
+            Self::List { running, resource, node } => {
+                let request = v1::ListOperationsRequest {
+                    running_only: running,
+                    resource: resource.unwrap_or_default(),
+                    node: node.unwrap_or_default(),
+                    ..Default::default()
+                };
                 let (operations, revision) = operations(context, request).await?;
                 context.screen.list(&operations, revision, "there are no operations")
             }

@@ -105,6 +105,8 @@ fn thin_pool(text: &str) -> Result<v1::LvmThinProvider, String> {
 
 #[cfg(test)]
 mod tests {
+    use hawser_hostile::{check, texts};
+
     use super::*;
 
     #[test]
@@ -114,5 +116,14 @@ mod tests {
         for text in ["", "vg0", "vg0/", "/thin", "/dev/vg0/thin"] {
             assert!(thin_pool(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn hostile_thin_pools() {
+        check(&texts(&["vg0/thin"], &["/", "//"]), |text| {
+            if let Ok(pool) = thin_pool(&text) {
+                assert_eq!(format!("{}/{}", pool.volume_group, pool.thin_pool), text);
+            }
+        });
     }
 }

@@ -40,8 +40,22 @@ Examples:
         pool: Option<String>,
     },
     /// List the resources
-    #[command(after_help = "Examples:\n  hawser resource list\n  hawser resource list -o json")]
-    List,
+    #[command(after_help = "\
+Examples:
+  hawser resource list
+  hawser resource list --differing
+  hawser resource list --group fast --node n1 -o json")]
+    List {
+        /// Only those of this group
+        #[arg(long)]
+        group: Option<String>,
+        /// Only those with a replica on this node
+        #[arg(long)]
+        node: Option<String>,
+        /// Only those whose desired and observed state differ
+        #[arg(long)]
+        differing: bool,
+    },
     /// Show what was asked for, what is there, and why they differ
     #[command(after_help = "Example:\n  hawser resource show data")]
     Show {
@@ -77,13 +91,25 @@ impl Verb {
                 };
                 create(context, request).await
             }
-            Self::List => {
-                let (resources, revision) = resources(context, "").await?;
-                let hint = "there are no resources; create one with `hawser resource create`";
+            Self::List { group, node, differing } => {
+                let all = group.is_none() && node.is_none() && !differing;
+                let request = v1::ListResourcesRequest {
+                    group: group.unwrap_or_default(),
+                    node: node.unwrap_or_default(),
+                    differing_only: differing,
+                    ..Default::default()
+                };
+                let (resources, revision) = resources(context, request).await?;
+                let hint = if all {
+                    "there are no resources; create one with `hawser resource create`"
+                } else {
+                    "there are no such resources"
+                };
                 context.screen.list(&resources, revision, hint)
             }
             Self::Show { name } => {
-                let (resources, revision) = resources(context, &name).await?;
+                let request = v1::ListResourcesRequest { name: name.clone(), ..Default::default() };
+                let (resources, revision) = resources(context, request).await?;
                 let resource = resources.into_iter().next().ok_or_else(|| Failure::NotFound {
                     what: format!("resource {name}"),
                     list: "hawser resource list",
@@ -116,8 +142,10 @@ async fn delete(context: &Context, name: String) -> Result<(), Failure> {
     context.finish(answer.result, &format!("resource {name} is deleted"), NothingMore {}).await
 }
 
-async fn resources(context: &Context, name: &str) -> Result<(Vec<Resource>, u64), Failure> {
-    let request = v1::ListResourcesRequest { name: name.to_owned(), ..Default::default() };
+async fn resources(
+    context: &Context,
+    request: v1::ListResourcesRequest,
+) -> Result<(Vec<Resource>, u64), Failure> {
     let (resources, revision) =
         every_page!(context, "list resources", resources.list_resources, request, resources);
     Ok((resources.iter().map(Resource::from).collect(), revision))

@@ -90,6 +90,14 @@ impl Screen {
         }
     }
 
+    /// Prints one of many that come one by one: a line for people, a line of JSON for programs.
+    pub(crate) fn event<V: Serialize>(&self, event: &V, line: &str) -> Result<(), Failure> {
+        match self.format {
+            Format::Json => self.text(&serde_json::to_string(event)?),
+            Format::Table => self.text(line),
+        }
+    }
+
     fn json<V: Serialize>(&self, value: &V) -> Result<(), Failure> {
         self.text(&serde_json::to_string_pretty(value)?)
     }

@@ -3,6 +3,7 @@
 //! Fields are only ever added. Enums are lower-case words; sizes are bytes; what is not known is null.
 
 pub(crate) mod attachment;
+pub(crate) mod change;
 pub(crate) mod condition;
 pub(crate) mod group;
 pub(crate) mod node;

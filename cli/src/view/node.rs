@@ -26,6 +26,8 @@ pub(crate) struct NodeDesired {
     pub(crate) addresses: Vec<Address>,
     pub(crate) uname: Option<String>,
     pub(crate) document_revision: u64,
+    /// Revision that declared it lost; null for a node that is not.
+    pub(crate) lost_since: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -60,6 +62,7 @@ impl From<&v1::NodeView> for Node {
                     .collect(),
                 uname: word::text(&desired.uname),
                 document_revision: desired.document_revision,
+                lost_since: (desired.lost_since != 0).then_some(desired.lost_since),
             },
             observed: view.observed.as_ref().map(NodeObserved::from),
             online: view.online,
@@ -86,7 +89,11 @@ impl From<&v1::NodeObserved> for NodeObserved {
 
 impl Node {
     fn state(&self) -> &'static str {
-        if self.online { "online" } else { "offline" }
+        match (self.desired.lost_since, self.online) {
+            (Some(_), _) => "lost",
+            (None, true) => "online",
+            (None, false) => "offline",
+        }
     }
 
     fn addresses(&self) -> String {

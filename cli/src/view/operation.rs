@@ -19,7 +19,7 @@ pub(crate) struct Operation {
     pub(crate) resource: Option<String>,
     pub(crate) node: Option<String>,
     pub(crate) state: String,
-    pub(crate) phase: String,
+    pub(crate) phase: Option<String>,
     pub(crate) can_be_cancelled: bool,
     pub(crate) waits_for: Option<Reason>,
     pub(crate) progress: Vec<Condition>,
@@ -46,7 +46,7 @@ impl From<&v1::OperationView> for Operation {
             resource: word::text(&operation.resource),
             node: word::text(&operation.node),
             state: word::operation_state(operation.state),
-            phase: operation.phase,
+            phase: word::text(&view.phase),
             can_be_cancelled: operation.can_be_cancelled,
             waits_for: operation.waits_for.map(|reason| Reason {
                 node: word::text(&reason.node),
@@ -82,6 +82,8 @@ impl Operation {
             "delete_resource" => "delete resource",
             "attach" => "attach resource",
             "detach" => "detach resource",
+            "create_replica" => "add replica of",
+            "delete_replica" => "remove replica of",
             other => other,
         };
         let place = match (self.kind.as_str(), &self.node) {
@@ -123,7 +125,7 @@ impl Operation {
             ("operation", self.id.to_string()),
             ("does", self.title()),
             ("state", self.state.clone()),
-            ("phase", self.phase.clone()),
+            ("phase", self.phase.clone().unwrap_or_default()),
             (reason, self.waiting().unwrap_or_default()),
             ("started", started),
             ("ended", ended),
@@ -151,7 +153,7 @@ impl Row for Operation {
             self.resource.clone().unwrap_or_default(),
             self.node.clone().unwrap_or_default(),
             self.state.clone(),
-            self.phase.clone(),
+            self.phase.clone().unwrap_or_default(),
             format!("{} ago", age::since(self.started_at_unix_ms, now)),
             self.waiting().filter(|_| running).unwrap_or_default(),
         ]

@@ -96,7 +96,8 @@ pub(crate) struct StepFailure {
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Opener {
-    pub(crate) pid: i32,
+    /// None of what is no process, e.g. a mounted file system.
+    pub(crate) pid: Option<i32>,
     pub(crate) name: String,
 }
 
@@ -154,7 +155,10 @@ impl From<&v1::ReplicaObserved> for ReplicaObserved {
             message: failure.message.clone(),
             attempts: failure.attempts,
         };
-        let opener = |opener: &v1::Opener| Opener { pid: opener.pid, name: opener.name.clone() };
+        let opener = |opener: &v1::Opener| Opener {
+            pid: (opener.pid != 0).then_some(opener.pid),
+            name: opener.name.clone(),
+        };
         Self {
             presence: word::presence(observed.presence),
             revision: observed.revision,
@@ -272,7 +276,10 @@ impl Replica {
             let openers: Vec<String> = observed
                 .openers
                 .iter()
-                .map(|opener| format!("{} (pid {})", opener.name, opener.pid))
+                .map(|opener| match opener.pid {
+                    None => opener.name.clone(),
+                    Some(pid) => format!("{} (pid {pid})", opener.name),
+                })
                 .collect();
             remarks.push(format!("{node}: opened by {}", openers.join(", ")));
         }

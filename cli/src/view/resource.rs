@@ -40,7 +40,7 @@ pub(crate) struct Volume {
     pub(crate) minor: u32,
 }
 
-/// Who may write, and whose copy is known to be behind.
+/// Who may write, and whose replica is known to be behind.
 #[derive(Debug, Serialize)]
 pub(crate) struct Arbitration {
     pub(crate) owner: Option<String>,

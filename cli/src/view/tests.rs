@@ -43,7 +43,9 @@ fn nodes() -> Vec<v1::NodeView> {
                 addresses: vec![address("default", "10.77.0.1"), address("replication", "10.1.0.1")],
                 incarnation: 4,
                 document_revision: 31,
+                lost_since: 0,
                 facts: Some(facts()),
+                options: None,
             }),
             observed: Some(v1::NodeObserved {
                 boot_id: "b1".into(),
@@ -96,6 +98,7 @@ fn resource() -> v1::ResourceView {
     let observed = v1::ReplicaObserved {
         resource: "data".into(),
         replica_incarnation: 21,
+        lineage: 1,
         revision: 30,
         presence: v1::Presence::Present.into(),
         role: v1::DrbdRole::Primary.into(),
@@ -118,6 +121,7 @@ fn resource() -> v1::ResourceView {
             }],
         }],
         suspended: "fencing".into(),
+        follows_document: true,
         gate_open: true,
         failure: Some(v1::StepFailure {
             step: "connect".into(),
@@ -125,7 +129,10 @@ fn resource() -> v1::ResourceView {
             message: "timed out after 10 s".into(),
             attempts: 3,
         }),
-        openers: vec![v1::Opener { pid: 812, name: "writer".into() }],
+        openers: vec![
+            v1::Opener { pid: 812, name: "writer".into() },
+            v1::Opener { pid: 0, name: "file system mounted at /mnt".into() },
+        ],
         waits_for: "the peer n2".into(),
         gates: v1::Presence::Present.into(),
         in_kernel: v1::Presence::Present.into(),
@@ -195,7 +202,6 @@ fn operation() -> v1::OperationView {
             resource_incarnation: 21,
             node: String::new(),
             state: v1::OperationState::Running.into(),
-            phase: "create-storage".into(),
             can_be_cancelled: true,
             waits_for: Some(v1::OperationReason {
                 node: "n2".into(),
@@ -211,6 +217,7 @@ fn operation() -> v1::OperationView {
             node: "n2".into(),
             message: "no storage yet".into(),
         }],
+        phase: "create-replicas".into(),
     }
 }
 
@@ -240,6 +247,7 @@ fn pools_are_shown() {
         observed: Some(v1::PoolObserved {
             name: "ssd".into(),
             incarnation: 9,
+            lineage: 1,
             capacity_bytes: 8 << 30,
             free_bytes: 7 << 30,
             metadata_used_permyriad: 1042,

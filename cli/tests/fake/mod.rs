@@ -190,6 +190,19 @@ impl node_service_server::NodeService for Fake {
         not_scripted()
     }
 
+    async fn lose_node(
+        &self,
+        request: Request<v1::LoseNodeRequest>,
+    ) -> Result<Response<v1::LoseNodeResponse>, Status> {
+        if request.into_inner().accept_data_loss != ["scratch"] {
+            let message = "node n2 has the last complete copy of scratch: bring the node back";
+            return Err(Status::failed_precondition(message));
+        }
+        Ok(Response::new(v1::LoseNodeResponse {
+            result: Some(v1::WriteResult { revision: 9, operation: 0 }),
+        }))
+    }
+
     async fn list_nodes(
         &self,
         request: Request<v1::ListNodesRequest>,
@@ -222,5 +235,43 @@ impl cluster_service_server::ClusterService for Fake {
         let ticket = self.0.lock().unwrap().ticket.clone();
         let result = Some(v1::WriteResult { revision: 9, operation: 0 });
         Ok(Response::new(v1::AddMemberResponse { result, ticket }))
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<v1::RemoveMemberRequest>,
+    ) -> Result<Response<v1::RemoveMemberResponse>, Status> {
+        let view = |raft_id: u64, role: v1::MemberRole, reason: &str| v1::MemberView {
+            member: Some(v1::Member { raft_id, name: format!("n{raft_id}"), ..Default::default() }),
+            role: role.into(),
+            reason: reason.into(),
+            ..Default::default()
+        };
+        let gone = request.into_inner().name;
+        if gone != "n3" {
+            return Err(Status::failed_precondition(format!(
+                "controller {gone} is the last one of this cluster"
+            )));
+        }
+        Ok(Response::new(v1::RemoveMemberResponse {
+            result: Some(v1::WriteResult { revision: 9, operation: 0 }),
+            raft_id: 3,
+            has_left: true,
+            members: vec![
+                view(1, v1::MemberRole::Voter, ""),
+                view(2, v1::MemberRole::Learner, "keeps the log but does not vote"),
+            ],
+        }))
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<v1::TransferLeadershipRequest>,
+    ) -> Result<Response<v1::TransferLeadershipResponse>, Status> {
+        let leader = request.into_inner().name;
+        if leader != "n2" {
+            return Err(Status::failed_precondition(format!("controller {leader} does not answer")));
+        }
+        Ok(Response::new(v1::TransferLeadershipResponse { leader, term: 5 }))
     }
 }

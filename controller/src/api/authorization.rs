@@ -58,6 +58,8 @@ pub fn authorize(caller: &Caller, path: &str) -> Result<(), ApiError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use hawser_hostile::{check, texts};
+
     use super::*;
 
     fn caller(role: Role) -> Caller {
@@ -92,5 +94,20 @@ mod tests {
             "the certificate of satellite n1 may not call /hawser.v1.NodeService/CreateNode; \
              it is for the role administrator"
         );
+    }
+
+    #[test]
+    fn hostile_paths_open_no_service_of_another_role() {
+        let samples = ["/hawser.v1.RaftService/AppendEntries", "/hawser.v1.NodeService/ListNodes"];
+        check(&texts(&samples, &["RaftService", "hawser.v1.", "//", "SessionService"]), |path| {
+            for role in [Role::Controller, Role::Satellite, Role::Administrator] {
+                if authorize(&Caller { role, name: "x".into() }, &path).is_ok() {
+                    let service = service_and_method(&path).map(|(service, _)| service);
+                    assert!(
+                        TABLE.iter().any(|(known, roles)| Some(*known) == service && roles.contains(&role))
+                    );
+                }
+            }
+        });
     }
 }

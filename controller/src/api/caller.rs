@@ -13,7 +13,7 @@ pub const ON_BEHALF_OF: &str = "hawser-on-behalf-of";
 pub const HOPS: &str = "hawser-hops";
 
 /// The one who makes a call. Every request that reaches a service carries it as an extension.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Caller {
     /// What the certificate admits to.
     pub role: Role,
@@ -91,6 +91,8 @@ pub fn arrival(peer: PeerIdentity, cluster_id: &str, headers: &HeaderMap) -> Res
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use hawser_hostile::{bytes, check};
+
     use super::*;
 
     fn peer(role: Role) -> PeerIdentity {
@@ -126,5 +128,25 @@ mod tests {
     fn another_clusters_certificate_is_refused_and_named() {
         let error = arrival(peer(Role::Administrator), "c2", &HeaderMap::new()).unwrap_err();
         assert!(error.to_string().contains("belongs to cluster c1, but this is cluster c2"), "{error}");
+    }
+
+    #[test]
+    fn hostile_headers_never_make_a_controller_of_anybody() {
+        check(&bytes(&[b"administrator/root", b"satellite/n1"], &["controller", "/"]), |bytes| {
+            let Ok(value) = http::HeaderValue::from_bytes(&bytes) else { return };
+            let headers = HeaderMap::from_iter([(http::HeaderName::from_static(ON_BEHALF_OF), value)]);
+            for role in [Role::Controller, Role::Satellite, Role::Administrator] {
+                match arrival(peer(role), "c1", &headers) {
+                    Ok(Arrival { caller, relayed: true }) => {
+                        assert!(role == Role::Controller && caller.role != Role::Controller, "{caller:?}");
+                        assert_eq!(caller.id().as_bytes(), bytes);
+                    }
+                    Ok(Arrival { caller, relayed: false }) => {
+                        assert_eq!(caller, Caller { role, name: "x".into() })
+                    }
+                    Err(error) => assert!(matches!(error, ApiError::Protocol(_)), "{error}"),
+                }
+            }
+        });
     }
 }

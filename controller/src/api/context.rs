@@ -2,8 +2,9 @@
 //!
 //! It must never answer a write from anything but a committed outcome.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
+use hawser_process::wall_clock;
 use hawser_proto::v1::{self, command::Command, outcome};
 use hawser_state::State;
 use prost::Message;
@@ -131,7 +132,7 @@ impl Write {
     /// The committed refusal, `Stale`, or that nothing can be committed now.
     pub async fn propose(&self, command: Command) -> Result<v1::Applied, ApiError> {
         let command = v1::Command {
-            at_unix_ms: crate::leader::loops::unix_ms(SystemTime::now()),
+            at_unix_ms: wall_clock::unix_ms(),
             request: Some(self.key.clone()),
             command: Some(command),
         };

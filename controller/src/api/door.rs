@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use hawser_process::tls::PeerIdentity;
+use hawser_process::tls::{PeerError, PeerIdentity};
 use hawser_proto::v1;
 use http::{Request, Response};
 use tokio::{sync::watch, time::timeout};
@@ -20,6 +20,7 @@ use tower::{Layer, Service};
 use super::{
     authorization::authorize,
     caller::{Arrival, arrival},
+    calls::{Calls, UnderWay},
     error::ApiError,
     relay::{Place, Relay, may_be_stale, place_of},
 };
@@ -28,16 +29,23 @@ use crate::leader::Standing;
 /// How long a call waits for an election to end before it is refused.
 const LEADER_WAIT: Duration = Duration::from_millis(1_500);
 
+/// Tells from a request's extensions who is at the other end of its connection.
+pub type Identify = fn(&http::Extensions) -> Result<PeerIdentity, PeerError>;
+
 /// What the door knows.
 pub struct DoorContext {
     /// Certificates must name it.
     pub cluster_id: String,
+    /// Tells from a request's extensions who is at the other end of its connection.
+    pub identify: Identify,
     /// Of this member, for messages.
     pub member: String,
     /// Who leads.
     pub standing: watch::Receiver<Standing>,
     /// The way to the leader.
     pub relay: Relay,
+    /// What is under way here.
+    pub calls: Calls,
     /// All members' names and addresses, for the message when there is no leader.
     pub members: Box<dyn Fn() -> Vec<v1::Member> + Send + Sync>,
 }
@@ -81,7 +89,7 @@ where
         let context = self.context.clone();
         Box::pin(async move {
             match admit(&context, request).await {
-                Ok(Admitted::Here(request)) => services.call(request).await,
+                Ok(Admitted::Here(request, _under_way)) => services.call(request).await,
                 Ok(Admitted::Answered(response)) => Ok(response),
                 Err(error) => Ok(Status::from(error).into_http()),
             }
@@ -90,37 +98,39 @@ where
 }
 
 enum Admitted {
-    Here(Request<Body>),
+    Here(Request<Body>, UnderWay),
     Answered(Response<Body>),
 }
 
 async fn admit(context: &DoorContext, mut request: Request<Body>) -> Result<Admitted, ApiError> {
-    let peer =
-        PeerIdentity::from_http(&request).map_err(|error| ApiError::Unauthenticated(error.to_string()))?;
+    let peer = (context.identify)(request.extensions())
+        .map_err(|error| ApiError::Unauthenticated(error.to_string()))?;
     let arrival = arrival(peer, &context.cluster_id, request.headers())?;
     authorize(&arrival.caller, request.uri().path())?;
+    let under_way = context.calls.begin(&arrival.caller)?;
     request.extensions_mut().insert(arrival.caller.clone());
 
-    match place_of(request.uri().path()) {
-        Place::Here => return Ok(Admitted::Here(request)),
+    let place = place_of(request.uri().path());
+    match place {
+        Place::Here => return Ok(Admitted::Here(request, under_way)),
         Place::Leader => {}
         Place::LeaderUnlessStale => {
             let (stale, whole) = may_be_stale(request).await?;
             request = whole;
             if stale {
-                return Ok(Admitted::Here(request));
+                return Ok(Admitted::Here(request, under_way));
             }
         }
     }
-    let leader = match leader(context).await? {
-        None => return Ok(Admitted::Here(request)),
+    let leader = match leader(context, place).await? {
+        None => return Ok(Admitted::Here(request, under_way)),
         Some(leader) => leader,
     };
     relay(context, arrival, leader, request).await.map(Admitted::Answered)
 }
 
 /// The member that leads; `None` where it is this one.
-async fn leader(context: &DoorContext) -> Result<Option<v1::Member>, ApiError> {
+async fn leader(context: &DoorContext, place: Place) -> Result<Option<v1::Member>, ApiError> {
     let mut standing = context.standing.clone();
     let found =
         timeout(LEADER_WAIT, standing.wait_for(|standing| !matches!(standing, Standing::Leaderless))).await;
@@ -130,7 +140,7 @@ async fn leader(context: &DoorContext) -> Result<Option<v1::Member>, ApiError> {
             Standing::Leading(_) | Standing::Leaderless => None,
         }),
         Ok(Err(_)) => Err(ApiError::Unavailable(format!("controller {} is stopping", context.member))),
-        Err(_) => Err(ApiError::Unavailable(no_leader(&context.member, &(context.members)()))),
+        Err(_) => Err(ApiError::Unavailable(no_leader(&context.member, &(context.members)(), place))),
     }
 }
 
@@ -174,12 +184,16 @@ async fn replaced(mut standing: watch::Receiver<Standing>, leader: u64) {
     }
 }
 
-/// Why nothing can be decided now, naming every member.
-fn no_leader(asked: &str, members: &[v1::Member]) -> String {
+/// Why nothing can be decided or read now, naming every member.
+fn no_leader(asked: &str, members: &[v1::Member], place: Place) -> String {
     let names: Vec<_> =
         members.iter().map(|member| format!("{} ({})", member.name, member.address)).collect();
+    let remedy = match place {
+        Place::LeaderUnlessStale => "; with --stale it answers from its memory, however old that is",
+        Place::Leader | Place::Here => "",
+    };
     format!(
-        "controller {asked} knows no leader: fewer than a majority of the members reach each other. Members: {}",
+        "controller {asked} knows no leader: fewer than a majority of the members reach each other. Members: {}{remedy}",
         names.join(", ")
     )
 }
@@ -219,7 +233,11 @@ mod tests {
             address: address.into(),
             ..Default::default()
         };
-        let message = no_leader("c1", &[member("c1", "10.0.0.1:6470"), member("c2", "10.0.0.2:6470")]);
-        assert!(message.contains("c1 (10.0.0.1:6470), c2 (10.0.0.2:6470)"), "{message}");
+        let members = [member("c1", "10.0.0.1:6470"), member("c2", "10.0.0.2:6470")];
+        for (place, hint) in [(Place::LeaderUnlessStale, true), (Place::Leader, false)] {
+            let message = no_leader("c1", &members, place);
+            assert!(message.contains("c1 (10.0.0.1:6470), c2 (10.0.0.2:6470)"), "{message}");
+            assert_eq!(message.contains("--stale"), hint, "{message}");
+        }
     }
 }

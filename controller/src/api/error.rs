@@ -60,6 +60,16 @@ pub enum ApiError {
         /// Who asked for what, and who may.
         message: String,
     },
+    /// The caller has as many calls under way as one may have.
+    #[error(
+        "{caller} has {limit} calls under way, and more are not worked on at once; try again when some have ended"
+    )]
+    TooManyCalls {
+        /// `role/name`.
+        caller: String,
+        /// How many those are.
+        limit: usize,
+    },
     /// The start of a watch is older than what the member keeps.
     #[error("{0}")]
     Compacted(String),
@@ -93,6 +103,7 @@ impl ApiError {
             Self::TooLarge { .. } => Code::InvalidArgument,
             Self::Unauthenticated(_) => Code::Unauthenticated,
             Self::Forbidden { .. } => Code::PermissionDenied,
+            Self::TooManyCalls { .. } => Code::ResourceExhausted,
             Self::Compacted(_) => Code::OutOfRange,
             Self::Protocol(_) => Code::InvalidArgument,
             Self::Internal(_) => Code::Internal,
@@ -111,6 +122,7 @@ impl ApiError {
             Self::TooLarge { .. } => "TOO_LARGE".into(),
             Self::Unauthenticated(_) => "UNAUTHENTICATED".into(),
             Self::Forbidden { reason, .. } => (*reason).into(),
+            Self::TooManyCalls { .. } => "TOO_MANY_CALLS".into(),
             // The contract of WatchService spells it so.
             Self::Compacted(_) => "compacted".into(),
             Self::Protocol(_) => "PROTOCOL".into(),
@@ -176,7 +188,9 @@ impl From<SessionError> for ApiError {
             SessionError::WrongNode { .. } => Self::Forbidden { reason: "WRONG_NODE", message },
             SessionError::WrongCluster { .. } => Self::Forbidden { reason: "WRONG_CLUSTER", message },
             SessionError::NotRegistered(_) => Self::rejected(v1::RejectionReason::NotFound, message),
-            SessionError::Ahead { .. } => Self::rejected(v1::RejectionReason::Precondition, message),
+            SessionError::Ahead { .. } | SessionError::Lost(_) => {
+                Self::rejected(v1::RejectionReason::Precondition, message)
+            }
             SessionError::NoHello | SessionError::Report(_) => Self::Protocol(message),
             SessionError::Superseded | SessionError::ReignEnded | SessionError::Broken(_) => {
                 Self::Unavailable(message)
@@ -192,7 +206,7 @@ impl From<ApiError> for Status {
         if let Some(field) = error.field() {
             details.add_bad_request_violation(field, &message);
         }
-        if matches!(error, ApiError::Stale(_) | ApiError::Unavailable(_)) {
+        if matches!(error, ApiError::Stale(_) | ApiError::Unavailable(_) | ApiError::TooManyCalls { .. }) {
             details.set_retry_info(Some(RETRY_AFTER));
         }
         Self::with_error_details(error.code(), message, details)

@@ -58,9 +58,7 @@ impl Context {
         if token.is_empty() {
             return Ok(Page { reading: self.read(consistency).await?, after: String::new(), size });
         }
-        let (revision, after) = token
-            .split_once('.')
-            .and_then(|(revision, after)| Some((revision.parse::<u64>().ok()?, after.to_owned())))
+        let (revision, after) = read_token(&token)
             .ok_or_else(|| ApiError::invalid("page.token", "this is not the token of a page"))?;
         let state = self.pages.state(revision).ok_or_else(|| {
             ApiError::Compacted(format!(
@@ -84,8 +82,20 @@ impl Context {
             return (taken, String::new());
         }
         self.pages.keep(page.reading.revision, &page.reading.state);
-        (taken, format!("{}.{last}", page.reading.revision))
+        (taken, write_token(page.reading.revision, &last))
     }
+}
+
+/// Where a list at a revision goes on: after the last key of its page.
+fn write_token(revision: u64, last: &str) -> String {
+    format!("{revision}.{last}")
+}
+
+/// `None` for what [`write_token`] did not write.
+fn read_token(token: &str) -> Option<(u64, String)> {
+    let (revision, after) = token.split_once('.')?;
+    let revision = revision.parse().ok()?;
+    (write_token(revision, after) == token).then(|| (revision, after.to_owned()))
 }
 
 impl Pages {
@@ -119,4 +129,21 @@ pub fn number_key(number: u64) -> String {
 pub fn pair_key(first: &str, second: &str) -> String {
     // Names sort before their own extensions only if what follows sorts before every character of a name.
     format!("{first} {second}")
+}
+
+#[cfg(test)]
+mod tests {
+    use hawser_hostile::{check, texts};
+
+    use super::*;
+
+    #[test]
+    fn hostile_tokens_of_pages() {
+        let samples = [write_token(8, "data n1"), write_token(u64::MAX, &number_key(7)), write_token(1, "")];
+        check(&texts(&samples.each_ref().map(String::as_str), &["8.", "+8", "08"]), |token| {
+            if let Some((revision, after)) = read_token(&token) {
+                assert_eq!(write_token(revision, &after), token);
+            }
+        });
+    }
 }

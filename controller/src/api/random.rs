@@ -34,6 +34,12 @@ impl Random {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).random_range(1..=u64::MAX)
     }
 
+    /// A seed for another generator.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).random()
+    }
+
     /// A shared secret and a first generation for a new resource.
     #[must_use]
     pub fn secrets(&self) -> (String, u64) {

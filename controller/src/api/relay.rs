@@ -5,11 +5,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
-use hawser_process::tls::Identity;
 use hawser_proto::v1;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -21,8 +20,8 @@ use super::{
     authorization::service_and_method,
     caller::{Caller, HOPS, ON_BEHALF_OF},
     error::ApiError,
-    transport::endpoint,
 };
+use crate::consensus::Transport;
 
 /// No list request comes near it.
 const LIST_REQUEST_LIMIT: usize = 64 * 1024;
@@ -84,15 +83,15 @@ fn asks_for_stale(frame: &Bytes) -> bool {
 
 /// Connections to the other members, made when they are first needed.
 pub struct Relay {
-    identity: Identity,
+    transport: Arc<dyn Transport>,
     channels: Mutex<BTreeMap<String, Channel>>,
 }
 
 impl Relay {
-    /// A relay that shows this identity.
+    /// A relay that dials so.
     #[must_use]
-    pub fn new(identity: Identity) -> Self {
-        Self { identity, channels: Mutex::default() }
+    pub fn new(transport: Arc<dyn Transport>) -> Self {
+        Self { transport, channels: Mutex::default() }
     }
 
     /// Passes a call on, on behalf of its caller.
@@ -127,10 +126,10 @@ impl Relay {
         if let Some(channel) = channels.get(&leader.address) {
             return Ok(channel.clone());
         }
-        let endpoint = endpoint(&self.identity, &leader.address).map_err(|error| {
+        let endpoint = self.transport.endpoint(&leader.address).map_err(|error| {
             ApiError::Internal(format!("{} has an unusable address {}: {error}", leader.name, leader.address))
         })?;
-        let channel = endpoint.connect_lazy();
+        let channel = self.transport.channel(&endpoint);
         channels.insert(leader.address.clone(), channel.clone());
         Ok(channel)
     }
@@ -147,6 +146,8 @@ fn innermost(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hawser_hostile::{bytes, check};
+
     use super::*;
 
     #[test]
@@ -156,6 +157,7 @@ mod tests {
             ("/hawser.v1.WatchService/Watch", Place::Here),
             ("/hawser.v1.ClusterService/GetStatus", Place::Here),
             ("/hawser.v1.ClusterService/AddMember", Place::Leader),
+            ("/hawser.v1.ClusterService/TransferLeadership", Place::Leader),
             ("/hawser.v1.NodeService/ListNodes", Place::LeaderUnlessStale),
             ("/hawser.v1.NodeService/CreateNode", Place::Leader),
             ("/hawser.v1.OperationService/WaitOperation", Place::Leader),
@@ -172,7 +174,8 @@ mod tests {
         let stale: i32 = v1::Consistency::Stale.into();
         let page = Some(v1::PageRequest { size: 7, token: "x".into() });
         let requests = [
-            v1::ListNodesRequest { consistency: stale, page: page.clone(), name: "n".into() }.encode_to_vec(),
+            v1::ListNodesRequest { consistency: stale, page: page.clone(), ..Default::default() }
+                .encode_to_vec(),
             v1::ListPoolsRequest { consistency: stale, ..Default::default() }.encode_to_vec(),
             v1::ListResourceGroupsRequest { consistency: stale, ..Default::default() }.encode_to_vec(),
             v1::ListResourcesRequest { consistency: stale, ..Default::default() }.encode_to_vec(),
@@ -190,5 +193,18 @@ mod tests {
         frame.extend(&fresh);
         assert!(!asks_for_stale(&frame.into()));
         assert!(!asks_for_stale(&Bytes::from_static(&[1, 2])), "garbage is left to the service");
+    }
+
+    #[test]
+    fn hostile_list_requests_are_left_to_the_service() {
+        let stale = v1::ListNodesRequest { consistency: v1::Consistency::Stale.into(), ..Default::default() };
+        let frame = [&[0; 5][..], &stale.encode_to_vec()].concat();
+        check(&bytes(&[&frame], &[]), |frame| {
+            let decoded = frame.get(5..).and_then(|message| v1::ListNodesRequest::decode(message).ok());
+            if let Some(request) = decoded {
+                let is_stale = request.consistency() == v1::Consistency::Stale;
+                assert_eq!(asks_for_stale(&frame.into()), is_stale);
+            }
+        });
     }
 }

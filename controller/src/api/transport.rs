@@ -22,13 +22,18 @@ pub struct MutualTls(pub Identity);
 /// # Errors
 /// If the address cannot be dialled.
 pub fn endpoint(identity: &Identity, address: &str) -> Result<Endpoint, tonic::transport::Error> {
-    Endpoint::from_shared(format!("https://{address}"))?
+    attentive(Endpoint::from_shared(format!("https://{address}"))?).tls_config(identity.client_tls())
+}
+
+/// The endpoint with the times after which the other end counts as gone.
+#[must_use]
+pub fn attentive(endpoint: Endpoint) -> Endpoint {
+    endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
-        .tls_config(identity.client_tls())
 }
 
 impl Transport for MutualTls {
@@ -37,15 +42,23 @@ impl Transport for MutualTls {
     }
 
     fn controller_name(&self, request: &Extensions) -> Result<String, Status> {
-        // The door has compared the certificate's cluster and put its holder here.
-        match request.get::<Caller>() {
-            Some(caller) if caller.role == Role::Controller => Ok(caller.name.clone()),
-            Some(caller) => Err(ApiError::Forbidden {
-                reason: "WRONG_ROLE",
-                message: format!("{} {} is not a controller", caller.role, caller.name),
-            }
-            .into()),
-            None => Err(ApiError::Internal("the call did not pass the door".into()).into()),
+        controller_behind_the_door(request)
+    }
+}
+
+/// Name of the controller that sent a request, which the door has found out and noted in it.
+///
+/// # Errors
+/// Refuses whoever is not a controller.
+pub fn controller_behind_the_door(request: &Extensions) -> Result<String, Status> {
+    // The door has compared the certificate's cluster.
+    match request.get::<Caller>() {
+        Some(caller) if caller.role == Role::Controller => Ok(caller.name.clone()),
+        Some(caller) => Err(ApiError::Forbidden {
+            reason: "WRONG_ROLE",
+            message: format!("{} {} is not a controller", caller.role, caller.name),
         }
+        .into()),
+        None => Err(ApiError::Internal("the call did not pass the door".into()).into()),
     }
 }

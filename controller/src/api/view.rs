@@ -3,19 +3,24 @@
 use hawser_proto::v1;
 use tokio::time::Instant;
 
-use super::context::Reading;
+use super::{context::Reading, read_mask::ReadMask};
 use crate::leader::conditions;
 
-/// A resource with its replicas and its attachment.
+/// Fields of a resource's view.
+pub const RESOURCE_FIELDS: [&str; 4] = ["desired", "replicas", "attachment", "conditions"];
+
+/// A resource with its replicas and its attachment, as far as they are wanted.
 #[must_use]
-pub fn resource(reading: &Reading, resource: &v1::Resource) -> v1::ResourceView {
-    let replicas = resource.replicas.iter();
-    let shown = v1::Resource { shared_secret: String::new(), ..resource.clone() };
+pub fn resource(reading: &Reading, resource: &v1::Resource, mask: &ReadMask) -> v1::ResourceView {
+    let replicas = || resource.replicas.iter().map(|found| replica(reading, &resource.name, found)).collect();
+    let shown = || v1::Resource { shared_secret: String::new(), ..resource.clone() };
     v1::ResourceView {
-        replicas: replicas.map(|found| replica(reading, &resource.name, found)).collect(),
-        attachment: attachment_of(reading, &resource.name).cloned(),
-        conditions: conditions::of_resource(&reading.state, reading.observed.as_ref(), resource),
-        desired: Some(shown),
+        replicas: mask.take("replicas", replicas),
+        attachment: mask.take("attachment", || attachment_of(reading, &resource.name).cloned()),
+        conditions: mask.take("conditions", || {
+            conditions::of_resource(&reading.state, reading.observed.as_ref(), resource)
+        }),
+        desired: mask.take("desired", || Some(shown())),
     }
 }
 
@@ -23,7 +28,7 @@ pub fn resource(reading: &Reading, resource: &v1::Resource) -> v1::ResourceView 
 #[must_use]
 pub fn replica(reading: &Reading, resource: &str, replica: &v1::Replica) -> v1::ReplicaView {
     let seen = reading.observed.as_ref().and_then(|observed| {
-        observed.last_seen(&replica.node, resource, replica.incarnation, Instant::now())
+        observed.last_seen(&replica.node, resource, replica.incarnation(), Instant::now())
     });
     v1::ReplicaView {
         desired: Some(replica.clone()),

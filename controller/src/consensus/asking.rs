@@ -144,8 +144,10 @@ impl Consensus {
             };
             match error {
                 LinearizableReadError::ForwardToLeader(forward)
-                    if forward.reason == ForwardReason::LeaseExpired
-                        && self.inner.metrics().state.is_leader()
+                    if matches!(
+                        forward.reason,
+                        ForwardReason::LeaseExpired | ForwardReason::LeadershipTransfer
+                    ) && self.inner.metrics().state.is_leader()
                         && Instant::now() + LEASE_PAUSE < deadline =>
                 {
                     sleep(LEASE_PAUSE).await;

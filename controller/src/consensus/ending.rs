@@ -1,21 +1,32 @@
-//! The end of a member: by itself, when its store fails, or in order, with the leadership handed over.
+//! The end of a member: by itself, when its store fails or the cluster has removed it, or in order, with the
+//! leadership handed over.
 //!
 //! It must never leave the store open behind it.
 
-use std::time::Duration;
-
+use hawser_process::beside::beside;
 use openraft::async_runtime::watch::WatchReceiver;
-use tokio::time::timeout;
 
 use super::handle::Consensus;
 
-/// How long an orderly end waits for a successor.
-const HAND_OVER_DEADLINE: Duration = Duration::from_secs(2);
-
 impl Consensus {
-    /// Completes when consensus has ended by itself: the store failed, or a committed entry cannot be
-    /// applied here. The process has to end then.
+    /// Completes when this member cannot go on: its store failed, a committed entry cannot be applied here, or
+    /// the cluster has removed it. The process has to end then.
     pub async fn failed(&self) -> String {
+        let mut given_up = self.inner.given_up.subscribe();
+        let given_up = async move {
+            let reason = given_up.wait_for(|reason| !reason.is_empty()).await.map(|reason| reason.clone());
+            match reason {
+                Ok(reason) => reason,
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            reason = given_up => reason,
+            reason = self.stopped() => reason,
+        }
+    }
+
+    async fn stopped(&self) -> String {
         let mut metrics = self.inner.raft.metrics();
         loop {
             if let Err(fatal) = &metrics.borrow_watched().running_state {
@@ -42,40 +53,6 @@ impl Consensus {
             tracing::error!(%error, "consensus did not stop in order");
         }
         let log = self.inner.log.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || log.close()).await {
-            tracing::error!(%error, "the log was not closed in order");
-        }
-    }
-
-    async fn hand_over(&self) {
-        let metrics = self.inner.metrics();
-        let own = self.inner.myself.identity.raft_id;
-        if !metrics.state.is_leader() || metrics.running_state.is_err() {
-            return;
-        }
-        let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
-        // The one with the longest log can take over at once.
-        let successor = metrics
-            .replication
-            .iter()
-            .flatten()
-            .filter(|(raft_id, _)| **raft_id != own && voters.contains(raft_id))
-            .max_by_key(|(_, matched)| matched.map(|id| id.index))
-            .map(|(raft_id, _)| *raft_id);
-        let Some(successor) = successor else { return };
-        if self.inner.raft.trigger().transfer_leader(successor).await.is_err() {
-            return;
-        }
-        let mut metrics = self.inner.raft.metrics();
-        let handed_over = async {
-            while metrics.borrow_watched().current_leader.is_none_or(|leader| leader == own) {
-                if metrics.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        if timeout(HAND_OVER_DEADLINE, handed_over).await.is_err() {
-            tracing::warn!(successor, "the leadership was not taken over in time");
-        }
+        beside(move || log.close()).await;
     }
 }

@@ -3,7 +3,7 @@
 //! One thread writes; others may read at the same time. An engine must never acknowledge by `sync` what a
 //! power cut could take back, and never drop or repair anything by itself.
 
-use std::{fmt::Debug, io, ops::RangeInclusive};
+use std::{fmt::Debug, io, ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
 
 /// A named value beside the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,35 @@ impl Meta {
             Self::Purged => "purged",
         }
     }
+}
+
+/// Makes and opens the log engines of stores.
+pub trait Engines: Debug + Send + Sync + 'static {
+    /// Makes an engine without entries in `directory`, which is not there yet.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    fn make(&self, directory: &Path) -> io::Result<Arc<dyn Engine>>;
+
+    /// Opens the engine in `directory`. It must never make one there.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] if there is none or it is damaged, else what the system says.
+    fn open(&self, directory: &Path) -> io::Result<Arc<dyn Engine>>;
+
+    /// Who waits for the disk.
+    fn pace(&self) -> Pace {
+        Pace::Thread
+    }
+}
+
+/// Who waits for the disk while an engine syncs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// A thread of its own.
+    Thread,
+    /// A task: the disk is simulated, and a sync takes this long on tokio's clock.
+    Task(Duration),
 }
 
 /// A store of consecutive log entries and a few named values.

@@ -67,7 +67,8 @@ pub enum StartError {
         "{} holds no store, and no order to make one. For the first controller of a new cluster run \
          `hawser cluster init`; for another one run `hawser cluster add-member NAME ADDRESS` against the \
          cluster. Put the create-store.json that it writes into that directory. If this controller had a \
-         store before, it is lost: remove its member and add a new one, never restore an old copy",
+         store before, it is lost: never put an old copy in its place; run `hawser cluster remove-member NAME` first \
+         and `hawser cluster add-member NAME ADDRESS` then",
         .data_directory.display()
     )]
     NoStore {
@@ -93,8 +94,9 @@ pub enum StartError {
     /// What the store holds cannot be trusted.
     #[error(
         "the store in {} is damaged: {reason}. Nothing was changed. Do not repair it by hand and do not put \
-         an old copy in its place: this controller may have acknowledged what is missing. Move the directory \
-         aside, remove this member from the cluster and add it again with `hawser cluster add-member`",
+         an old copy in its place: this controller may have acknowledged what is missing. Move the data \
+         directory aside, run `hawser cluster remove-member NAME` and `hawser cluster add-member NAME ADDRESS`, and \
+         start this controller with the order that this writes",
         .path.display()
     )]
     Damaged {

@@ -15,7 +15,16 @@ pub(super) fn member(raft_id: u64) -> v1::Member {
 
 /// The state of a cluster with these members and nothing else.
 pub(super) fn state_of(members: impl IntoIterator<Item = v1::Member>) -> State {
-    let cluster = v1::ClusterRecord { cluster_id: "c".into(), lineage: 1, ..Default::default() };
+    state_with_removed(members, Vec::new())
+}
+
+/// The state of a cluster with these members, and others that were removed.
+pub(super) fn state_with_removed(
+    members: impl IntoIterator<Item = v1::Member>,
+    removed_members: Vec<v1::Member>,
+) -> State {
+    let cluster =
+        v1::ClusterRecord { cluster_id: "c".into(), lineage: 1, removed_members, ..Default::default() };
     let records = std::iter::once(Record::Cluster(cluster))
         .chain(members.into_iter().map(Record::Member))
         .map(|record| v1::SnapshotRecord { record: Some(record) });

@@ -3,12 +3,9 @@
 //! Asking for commits and reads is in `asking`, the end in `ending`. It must never hold on to openraft's
 //! numbers, which would stop it.
 
-use std::{
-    future::Future,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{future::Future, sync::Arc};
 
+use hawser_process::wall_clock;
 use hawser_proto::v1::{self, raft_service_server::RaftServiceServer};
 use openraft::{RaftMetrics, async_runtime::watch::WatchReceiver};
 use tokio::sync::{Notify, watch};
@@ -19,6 +16,7 @@ use super::{
     leadership::{Heard, Leadership, has_lease},
     log_store::LogStore,
     parties::Myself,
+    roles,
     server::RaftDoor,
     snapshot::Snapshots,
     start::Timing,
@@ -46,6 +44,8 @@ pub(super) struct Inner {
     pub(super) leadership: watch::Receiver<Leadership>,
     /// Something about the members may have to be done.
     pub(super) membership_changed: Notify,
+    /// Why this member is none any more or never will be; empty while it may be one.
+    pub(super) given_up: watch::Sender<String>,
     pub(super) tasks: TaskTracker,
     pub(super) ending: CancellationToken,
 }
@@ -94,6 +94,13 @@ impl Consensus {
     pub fn is_member(&self) -> bool {
         let own = self.inner.myself.identity.raft_id;
         self.inner.metrics().membership_config.membership().get_node(&own).is_some()
+    }
+
+    /// Whether this member leads, or heard its leader within the longest election time-outs that a change of
+    /// leader takes.
+    pub(super) fn hears_the_cluster(&self) -> bool {
+        let leads = self.inner.leadership.borrow().leading_term().is_some();
+        leads || (self.is_member() && self.inner.heard.within(self.inner.timing.election_max * 4))
     }
 
     /// This member's numbers.
@@ -145,29 +152,11 @@ impl Consensus {
     }
 
     fn member_statuses(&self, metrics: &RaftMetrics<TypeConfig>) -> Vec<MemberStatus> {
-        let membership = metrics.membership_config.membership();
-        let voters: Vec<u64> = membership.voter_ids().collect();
-        let state = self.inner.view.state();
-        let announced = state
-            .members()
-            .filter(|member| membership.get_node(&member.raft_id).is_none())
-            .map(|member| (member.clone(), v1::MemberRole::Announced));
-        let admitted = membership.nodes().map(|(raft_id, node)| {
-            let is_voter = voters.contains(raft_id);
-            (node.member(*raft_id), if is_voter { v1::MemberRole::Voter } else { v1::MemberRole::Learner })
-        });
-        let mut members: Vec<MemberStatus> = admitted
-            .chain(announced)
-            .map(|(member, role)| {
-                let replication = metrics.replication.as_ref();
-                let matched = replication
-                    .and_then(|replication| replication.get(&member.raft_id).copied().flatten())
-                    .map(|id| id.index);
-                MemberStatus { member, role, matched }
-            })
-            .collect();
-        members.sort_by_key(|status| status.member.raft_id);
-        members
+        let matched = |raft_id: u64| {
+            let matched = metrics.replication.as_ref()?.get(&raft_id).copied().flatten();
+            matched.map(|matched| matched.index)
+        };
+        roles::statuses(&self.inner.view.state(), metrics.membership_config.membership(), matched)
     }
 
     /// The service for the other members, to be added to the gRPC server.
@@ -179,8 +168,5 @@ impl Consensus {
 
 /// A command of consensus itself, which nobody else asked for.
 pub(super) fn own_command(command: v1::command::Command) -> v1::Command {
-    let at_unix_ms = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
-    v1::Command { at_unix_ms, request: None, command: Some(command) }
+    v1::Command { at_unix_ms: wall_clock::unix_ms(), request: None, command: Some(command) }
 }

@@ -19,7 +19,7 @@ use prost::Message;
 
 use super::{
     codec::{entry_to_stored, log_id_to_stored, vote_to_stored},
-    engine::Engine,
+    engine::{Engine, Pace},
     recent::Recent,
     types::{Entry, LogId, TypeConfig, Vote},
     verify::{self, Verified},
@@ -66,6 +66,22 @@ impl LogStore {
     /// If the engine cannot be read (with its error), or what it holds cannot be what was acknowledged
     /// ([`io::ErrorKind::InvalidData`], with what is wrong). Nothing is repaired.
     pub fn open(engine: Arc<dyn Engine>, witness: Witness, snapshot: Option<LogId>) -> io::Result<Self> {
+        Self::paced(engine, Pace::Thread, witness, snapshot)
+    }
+
+    /// As [`LogStore::open`], with a writer that waits for the disk as `pace` says.
+    ///
+    /// # Errors
+    /// As [`LogStore::open`].
+    ///
+    /// # Panics
+    /// With [`Pace::Task`], outside a tokio runtime.
+    pub fn paced(
+        engine: Arc<dyn Engine>,
+        pace: Pace,
+        witness: Witness,
+        snapshot: Option<LogId>,
+    ) -> io::Result<Self> {
         let Verified { last, purged, committed, vote } =
             verify::verify(engine.as_ref(), witness.testimony(), snapshot)?;
         let first = purged.map_or(0, |id| id.index + 1);
@@ -73,7 +89,7 @@ impl LogStore {
         let found = Testimony { term: vote.map_or(0, |vote| vote.leader_id.term), length };
         let log =
             Arc::new(Mutex::new(Log { recent: Recent::default(), first, last, purged, committed, vote }));
-        let writer = Writer::spawn(Arc::clone(&engine), Arc::clone(&log), witness, found)?;
+        let writer = Writer::spawn(pace, Arc::clone(&engine), Arc::clone(&log), witness, found)?;
         Ok(Self { shared: Arc::new(Shared { engine: RwLock::new(Some(engine)), writer, log }) })
     }
 

@@ -7,6 +7,7 @@
 use std::io;
 
 use futures::{Stream, TryStreamExt};
+use hawser_process::beside::beside;
 use hawser_state::State;
 use openraft::{
     EntryPayload, OptionalSend,
@@ -142,10 +143,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
     ) -> Result<(), io::Error> {
         let snapshots = self.snapshots.clone();
         // Verified before it takes the place of another, which may be all that this member has.
-        let state = in_background(move || {
+        let state = beside(move || {
             let state = snapshot.load()?;
             snapshots.adopt(&snapshot)?;
-            Ok(state)
+            Ok::<_, io::Error>(state)
         })
         .await?;
         self.become_snapshot(meta, state);
@@ -185,15 +186,9 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, SnapshotFile>, io::Error> {
         let (state, meta, snapshots) = (self.state.clone(), self.meta.clone(), self.snapshots.clone());
-        let snapshot = in_background(move || snapshots.write(&meta, &state)).await?;
+        let snapshot = beside(move || snapshots.write(&meta, &state)).await?;
         Ok(SnapshotOf::<TypeConfig, _> { meta: self.meta.clone(), snapshot })
     }
-}
-
-async fn in_background<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 #[cfg(test)]

@@ -1,56 +1,33 @@
-//! What the leader does about the members: admit learners, make them voters; and how the first one begins.
+//! What the leader does about the members: admits learners, makes them voters, lets removed ones go; and how the
+//! first one begins.
 //!
-//! One task does this, one step after another, so that two changes never overlap. Each step follows from
-//! what is committed, so a new leader goes on where the last one ended. It must never make the number of
-//! voters even: that tolerates no more failures than one voter less.
+//! One task does this, one step after another, so that two changes never overlap. It must never decide which: that
+//! is `next_change`.
 
 use std::collections::BTreeSet;
 
 use hawser_proto::v1;
-use openraft::{ChangeMembers, Instant as _, async_runtime::watch::WatchReceiver};
+use openraft::{ChangeMembers, Instant as _, RaftMetrics, async_runtime::watch::WatchReceiver};
 use tokio::time::sleep;
 
 use super::{
     handle::{Consensus, own_command},
     leadership::leads_openraft,
-    types::Membership,
+    next_change::{Situation, Step, next_step},
+    start::Timing,
+    types::TypeConfig,
 };
 
-/// More voters make every commit slower and tolerate failures that do not happen together.
-const VOTERS_LIMIT: usize = 5;
 /// A learner that lacks at most so many entries catches up while the change is committed.
 const CAUGHT_UP: u64 = 500;
+/// A removed leader looks again for who took over after so many of the longest election time-outs.
+const HAND_OVER_ROUNDS: u32 = 4;
 
-/// The next change.
-#[derive(Clone, Debug, PartialEq)]
-enum Step {
-    /// End the joint configuration that a leader left behind.
-    FinishJoint,
-    /// Send the log to a controller that has joined.
-    AddLearner(v1::Member),
-    /// Let these learners vote.
-    Promote(BTreeSet<u64>),
-}
-
-/// The smallest next step; `None` if nothing is to be done.
-fn next_step<'a>(
-    announced: impl Iterator<Item = &'a v1::Member>,
-    members: &Membership,
-    caught_up: &BTreeSet<u64>,
-) -> Option<Step> {
-    if members.get_joint_config().len() > 1 {
-        return Some(Step::FinishJoint);
-    }
-    let mut joined = announced.filter(|member| member.store_incarnation != 0);
-    if let Some(new) = joined.find(|member| members.get_node(&member.raft_id).is_none()) {
-        return Some(Step::AddLearner(new.clone()));
-    }
-    let voters = members.voter_ids().count();
-    let ready: BTreeSet<u64> = members.learner_ids().filter(|id| caught_up.contains(id)).collect();
-    let most = (voters + ready.len()).min(VOTERS_LIMIT);
-    let odd = if most.is_multiple_of(2) { most.saturating_sub(1) } else { most };
-    let wanted = odd.saturating_sub(voters);
-    (wanted > 0).then(|| Step::Promote(ready.into_iter().take(wanted).collect()))
+/// Who has answered this leader lately, and who of them has nearly the whole log; this member among them.
+#[derive(Debug, Default)]
+pub(super) struct Answering {
+    pub(super) alive: BTreeSet<u64>,
+    pub(super) caught_up: BTreeSet<u64>,
 }
 
 /// Takes step after step whenever this member leads.
@@ -91,50 +68,66 @@ pub(super) async fn lead_changes(consensus: Consensus) {
 
 fn wanted_step(consensus: &Consensus) -> Option<Step> {
     let metrics = consensus.inner.metrics();
-    let state = consensus.view().state();
-    let last = metrics.last_log_index.unwrap_or(0);
-    // A member that is down may have all entries; making it a voter would cost the quorum.
-    let alive = |raft_id: &u64| {
-        let heard = metrics.heartbeat.as_ref().and_then(|heard| heard.get(raft_id).copied().flatten());
-        heard.is_some_and(|heard| heard.elapsed() < consensus.inner.timing.election_max * 2)
-    };
-    let caught_up = metrics
-        .replication
-        .iter()
-        .flatten()
-        .filter(|(raft_id, _)| alive(raft_id))
-        .filter(|(_, matched)| matched.is_some_and(|matched| matched.index + CAUGHT_UP >= last))
-        .map(|(raft_id, _)| *raft_id)
-        .collect();
     // A change that is not committed yet: openraft would refuse another.
     if metrics.membership_config.log_id() != metrics.committed_membership_config.log_id() {
         return None;
     }
-    next_step(state.members(), metrics.membership_config.membership(), &caught_up)
+    with_situation(consensus, &metrics, next_step)
+}
+
+/// Decides by what this leader sees now.
+pub(super) fn with_situation<T>(
+    consensus: &Consensus,
+    metrics: &RaftMetrics<TypeConfig>,
+    decide: impl FnOnce(Situation<'_>) -> T,
+) -> T {
+    let answering = answering(metrics, consensus.inner.timing);
+    decide(Situation {
+        own: metrics.id,
+        state: &consensus.view().state(),
+        members: metrics.membership_config.membership(),
+        alive: &answering.alive,
+        caught_up: &answering.caught_up,
+    })
+}
+
+/// Who answers, by this leader's numbers.
+pub(super) fn answering(metrics: &RaftMetrics<TypeConfig>, timing: Timing) -> Answering {
+    let last = metrics.last_log_index.unwrap_or(0);
+    let heard = metrics.heartbeat.iter().flatten();
+    let mut alive: BTreeSet<u64> = heard
+        .filter(|(_, heard)| heard.is_some_and(|heard| heard.elapsed() < timing.election_max * 2))
+        .map(|(raft_id, _)| *raft_id)
+        .collect();
+    alive.insert(metrics.id);
+    let matched = metrics.replication.iter().flatten();
+    // A member that is down may have all entries; making it a voter would cost the quorum.
+    let mut caught_up: BTreeSet<u64> = matched
+        .filter(|(raft_id, _)| alive.contains(raft_id))
+        .filter(|(_, matched)| matched.is_some_and(|matched| matched.index + CAUGHT_UP >= last))
+        .map(|(raft_id, _)| *raft_id)
+        .collect();
+    caught_up.insert(metrics.id);
+    Answering { alive, caught_up }
 }
 
 async fn take(consensus: &Consensus, step: Step) -> Result<(), String> {
-    let inner = &consensus.inner;
-    match step {
-        Step::FinishJoint => inner
-            .raft
-            .change_membership(ChangeMembers::AddVoterIds(BTreeSet::new()), true)
-            .await
-            .map(drop)
-            .map_err(|error| error.to_string()),
-        Step::AddLearner(member) => inner
-            .raft
-            .add_learner(member.raft_id, member.into(), false)
-            .await
-            .map(drop)
-            .map_err(|error| error.to_string()),
-        Step::Promote(raft_ids) => inner
-            .raft
-            .change_membership(ChangeMembers::AddVoterIds(raft_ids), true)
-            .await
-            .map(drop)
-            .map_err(|error| error.to_string()),
-    }
+    let raft = &consensus.inner.raft;
+    let change = match step {
+        Step::FinishJoint => ChangeMembers::AddVoterIds(BTreeSet::new()),
+        Step::Vote(raft_ids) => ChangeMembers::ReplaceAllVoters(raft_ids),
+        Step::Forget(raft_id) => ChangeMembers::RemoveNodes(BTreeSet::from([raft_id])),
+        Step::AddLearner(member) => {
+            let added = raft.add_learner(member.raft_id, member.into(), false).await;
+            return added.map(drop).map_err(|error| error.to_string());
+        }
+        Step::HandOver(successor) => {
+            let limit = consensus.inner.timing.election_max * HAND_OVER_ROUNDS;
+            return consensus.hand_over_to(successor, limit).await.map(drop);
+        }
+    };
+    // True: who loses the vote goes on as a learner.
+    raft.change_membership(change, true).await.map(drop).map_err(|error| error.to_string())
 }
 
 /// Commits the first command of the cluster that this member began, unless that was done before.
@@ -167,91 +160,5 @@ async fn commit_the_first(consensus: &Consensus, term: u64) -> Result<(), String
     match committed.outcome.outcome {
         Some(v1::outcome::Outcome::Applied(_)) => Ok(()),
         other => Err(format!("the first command came to {other:?}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use std::collections::BTreeMap;
-
-    use super::*;
-    use crate::consensus::fixture::member;
-
-    /// Announced, without a store.
-    fn announced(raft_id: u64) -> v1::Member {
-        v1::Member { store_incarnation: 0, ..member(raft_id) }
-    }
-
-    fn members(configurations: Vec<BTreeSet<u64>>, all: &[u64]) -> Membership {
-        let nodes: BTreeMap<_, _> = all.iter().map(|id| (*id, member(*id).into())).collect();
-        Membership::new(configurations, nodes).unwrap()
-    }
-
-    #[test]
-    fn each_situation_has_its_next_step() {
-        let one = || vec![BTreeSet::from([1])];
-        let three = || vec![BTreeSet::from([1, 4, 6])];
-        type Case = (&'static str, Vec<v1::Member>, Membership, Vec<u64>, Option<Step>);
-        let cases: Vec<Case> = vec![
-            ("alone", vec![member(1)], members(one(), &[1]), vec![], None),
-            ("announced, not joined", vec![member(1), announced(4)], members(one(), &[1]), vec![], None),
-            (
-                "joined",
-                vec![member(1), member(4)],
-                members(one(), &[1]),
-                vec![],
-                Some(Step::AddLearner(member(4))),
-            ),
-            ("one learner makes two", vec![], members(one(), &[1, 4]), vec![4], None),
-            (
-                "two learners make three",
-                vec![],
-                members(one(), &[1, 4, 6]),
-                vec![4, 6],
-                Some(Step::Promote([4, 6].into())),
-            ),
-            ("one of them is behind", vec![], members(one(), &[1, 4, 6]), vec![4], None),
-            (
-                "of three learners the oldest two",
-                vec![],
-                members(one(), &[1, 4, 6, 9]),
-                vec![4, 6, 9],
-                Some(Step::Promote([4, 6].into())),
-            ),
-            (
-                "three become five",
-                vec![],
-                members(three(), &[1, 4, 6, 8, 9]),
-                vec![4, 6, 8, 9],
-                Some(Step::Promote([8, 9].into())),
-            ),
-            (
-                "an even number becomes odd",
-                vec![],
-                members(vec![[1, 4].into()], &[1, 4, 6]),
-                vec![4, 6],
-                Some(Step::Promote([6].into())),
-            ),
-            (
-                "never more than five",
-                vec![],
-                members(vec![[1, 2, 3, 4, 5].into()], &[1, 2, 3, 4, 5, 6, 7]),
-                vec![6, 7],
-                None,
-            ),
-            (
-                "a left-over joint configuration comes first",
-                vec![member(9)],
-                members(vec![[1].into(), [1, 4, 6].into()], &[1, 4, 6]),
-                vec![4, 6],
-                Some(Step::FinishJoint),
-            ),
-        ];
-        for (what, announced, members, caught_up, expected) in cases {
-            let caught_up = caught_up.into_iter().collect();
-            assert_eq!(next_step(announced.iter(), &members, &caught_up), expected, "{what}");
-        }
     }
 }

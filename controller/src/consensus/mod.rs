@@ -11,16 +11,22 @@ pub mod engine;
 mod error;
 #[cfg(test)]
 mod fixture;
+mod hand_over;
 mod handle;
+#[cfg(test)]
+mod hostile_tests;
 mod join;
 mod leadership;
 pub mod log_store;
 pub mod machine;
 mod membership;
 mod network;
+mod next_change;
 mod ordered_numbers;
 mod parties;
 mod recent;
+mod removal;
+mod roles;
 mod server;
 pub mod sled_engine;
 pub mod snapshot;
@@ -38,9 +44,11 @@ mod writer;
 
 pub use asking::Committed;
 pub use error::{ProposeError, ReadError, StartError};
+pub use hand_over::HandOverError;
 pub use handle::Consensus;
 pub use leadership::{Leadership, Role};
 pub use ordered_numbers::OrderedNumbers;
+pub use removal::LeadershipLost;
 pub use server::RaftDoor;
 pub use start::{Options, Retention, Timing};
 pub use status::{MemberStatus, Status};

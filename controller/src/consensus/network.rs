@@ -3,8 +3,9 @@
 //! Heartbeats and snapshots have connections of their own, so that a snapshot never delays a heartbeat.
 //! Every call has a deadline; a member that is down is reported as unreachable, so that openraft backs off.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
+use hawser_process::beside::beside;
 use hawser_proto::v1::{self, raft_service_client::RaftServiceClient};
 use openraft::{
     OptionalSend, RPCTypes, RaftNetworkFactory,
@@ -16,10 +17,8 @@ use openraft::{
     },
     type_config::alias::SnapshotOf,
 };
-use tonic::{
-    Code, Response, Status,
-    transport::{Channel, Endpoint},
-};
+use tokio::sync::mpsc;
+use tonic::{Code, Response, Status, transport::Channel};
 
 use super::{
     codec::{entry_to_stored, log_id_from_stored, log_id_to_stored, vote_from_stored, vote_to_stored},
@@ -44,15 +43,16 @@ const SNAPSHOT_CHUNKS_AHEAD: usize = 4;
 
 type Failure = RPCError<TypeConfig>;
 
-/// An endpoint with the settings that all connections between members have.
-pub(super) fn endpoint(transport: &dyn Transport, address: &str) -> Result<Endpoint, String> {
-    Ok(transport
+/// A channel with the settings that all connections between members have.
+pub(super) fn channel(transport: &dyn Transport, address: &str) -> Result<Channel, String> {
+    let endpoint = transport
         .endpoint(address)?
         .connect_timeout(CONNECT_DEADLINE)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
-        .keep_alive_while_idle(true))
+        .keep_alive_while_idle(true);
+    Ok(transport.channel(&endpoint))
 }
 
 /// Makes the connections.
@@ -67,8 +67,8 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
     // Each call makes a connection of its own, also for heartbeats and snapshots.
     async fn new_client(&mut self, target: u64, node: &Node) -> Peer {
-        let client = endpoint(self.transport.as_ref(), &node.address).map(|endpoint| {
-            RaftServiceClient::new(endpoint.connect_lazy())
+        let client = channel(self.transport.as_ref(), &node.address).map(|channel| {
+            RaftServiceClient::new(channel)
                 .max_decoding_message_size(MESSAGE_LIMIT)
                 .max_encoding_message_size(MESSAGE_LIMIT)
         });
@@ -204,10 +204,10 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             header: Some(file.header().clone()),
             chunk: Vec::new(),
         };
-        let (chunks, outgoing) = tokio::sync::mpsc::channel(SNAPSHOT_CHUNKS_AHEAD);
+        let (chunks, outgoing) = mpsc::channel(SNAPSHOT_CHUNKS_AHEAD);
         // Ends when the file or the receiver does. A file that cannot be read ends the stream early, and
         // the receiver refuses what is incomplete.
-        let reading = tokio::task::spawn_blocking(move || send_file(&file, first, &chunks));
+        let reading = tokio::spawn(send_file(file, first, chunks));
         let stream = tokio_stream::wrappers::ReceiverStream::new(outgoing);
         let transfer = self.call(RPCTypes::InstallSnapshot, option.soft_ttl(), |mut client| async move {
             client.install_snapshot(stream).await
@@ -270,18 +270,19 @@ fn vote_response(answer: &v1::VoteResponse) -> Result<VoteResponse<TypeConfig>, 
     Ok(VoteResponse::new(vote_from_stored(vote), last, answer.granted))
 }
 
-fn send_file(
-    file: &SnapshotFile,
+async fn send_file(
+    file: SnapshotFile,
     first: v1::InstallSnapshotRequest,
-    chunks: &tokio::sync::mpsc::Sender<v1::InstallSnapshotRequest>,
-) -> std::io::Result<()> {
+    chunks: mpsc::Sender<v1::InstallSnapshotRequest>,
+) -> io::Result<()> {
     let mut message = first;
     let mut offset = 0;
     loop {
-        if chunks.blocking_send(message).is_err() {
+        if chunks.send(message).await.is_err() {
             return Ok(());
         }
-        let chunk = file.read_at(offset, SNAPSHOT_CHUNK)?;
+        let reader = file.clone();
+        let chunk = beside(move || reader.read_at(offset, SNAPSHOT_CHUNK)).await?;
         if chunk.is_empty() {
             return Ok(());
         }

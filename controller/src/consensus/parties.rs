@@ -90,7 +90,7 @@ impl Myself {
             )));
         }
         let Some(sender) = self.known_as(parties.from, known) else {
-            return self.check_stranger(parties.from, certificate_name, known.applied);
+            return self.check_stranger(parties.from, certificate_name, known);
         };
         // Announced, and the entry that says with which store it joined has not come yet.
         let store_is_known = sender.store_incarnation != 0;
@@ -112,13 +112,25 @@ impl Myself {
 
     /// Who the member under this id is: by the membership, by what was applied, or by who introduced this one.
     fn known_as(&self, raft_id: u64, known: Known<'_>) -> Option<Node> {
-        let introduced = || self.identity.introduced_by.iter().find(|member| member.raft_id == raft_id);
+        let was_removed = known.state.removed_member(raft_id).is_some();
+        let introduced = || {
+            let mut introducers = self.identity.introduced_by.iter();
+            introducers.find(|member| member.raft_id == raft_id && !was_removed)
+        };
         let announced = || known.state.member(raft_id).or_else(introduced).cloned().map(Node::from);
         known.members.get_node(&raft_id).cloned().or_else(announced)
     }
 
     /// A member's id is the index of the entry that announced it, so whoever has applied that entry knows it.
-    fn check_stranger(&self, raft_id: u64, certificate_name: &str, applied: u64) -> Result<(), Status> {
+    fn check_stranger(&self, raft_id: u64, certificate_name: &str, known: Known<'_>) -> Result<(), Status> {
+        let applied = known.applied;
+        if let Some(removed) = known.state.removed_member(raft_id) {
+            return Err(Status::permission_denied(format!(
+                "controller {} (member {raft_id}) was removed from the cluster; to have it back run `hawser cluster \
+                 add-member {}` and start it without its old store",
+                removed.name, removed.name
+            )));
+        }
         if raft_id <= applied {
             return Err(Status::permission_denied(format!(
                 "no member {raft_id} was announced, or it was removed, says the log up to entry {applied}; run \
@@ -144,7 +156,7 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::consensus::fixture::{member, state_of};
+    use crate::consensus::fixture::{member, state_with_removed};
 
     fn myself(raft_id: u64) -> Myself {
         let member = member(raft_id);
@@ -167,12 +179,12 @@ mod tests {
         let members = Membership::new(vec![[1, 2].into()], nodes).unwrap();
         // Member 5 was announced and has joined, member 7 was announced.
         let announced = v1::Member { store_incarnation: 0, ..member(7) };
-        let state = state_of([member(1), member(2), member(5), announced]);
+        let state = state_with_removed([member(1), member(2), member(5), announced], vec![member(6)]);
         let known = Known { members: &members, state: &state, applied: 10 };
         let good = myself(2).to(1, &member(1).into());
         let of = |from, from_incarnation| v1::Parties { from, from_incarnation, ..good.clone() };
         type Case = (&'static str, v1::Parties, &'static str, Option<(Code, &'static str)>);
-        let cases: [Case; 17] = [
+        let cases: [Case; 18] = [
             ("as it should be", good.clone(), "n2", None),
             ("of a member announced later", of(11, 9), "n11", None),
             (
@@ -186,6 +198,12 @@ mod tests {
                 of(9, 9),
                 "n9",
                 Some((Code::PermissionDenied, "no member 9 was announced")),
+            ),
+            (
+                "of one that was removed",
+                of(6, 600),
+                "n6",
+                Some((Code::PermissionDenied, "controller n6 (member 6) was removed")),
             ),
             ("of one that has joined", of(5, 500), "n5", None),
             ("of its lost store", of(5, 501), "n5", Some((Code::FailedPrecondition, "joined with store"))),

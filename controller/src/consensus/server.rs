@@ -5,6 +5,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use hawser_planted::{Defect, is_planted};
+use hawser_process::beside::beside;
 use hawser_proto::v1::{
     self,
     append_entries_response::Result as Answer,
@@ -31,7 +33,7 @@ use super::{
     join,
     network::MESSAGE_LIMIT,
     parties::Known,
-    types::{TypeConfig, Vote},
+    types::{TypeConfig, Vote, log_id},
 };
 use crate::view::Published;
 
@@ -79,10 +81,11 @@ impl RaftDoor {
         let (asked, extensions) = (request.get_ref(), request.extensions());
         self.check(extensions, asked.parties.as_ref(), asked.vote.as_ref())?;
         let request = request.into_inner();
-        let mut rpc = VoteRequest::new(
-            required_vote(request.vote.as_ref())?,
-            request.last_log_id.as_ref().map(log_id_from_stored),
-        );
+        let mut candidates_last = request.last_log_id.as_ref().map(log_id_from_stored);
+        if is_planted(Defect::AcknowledgedDropped) {
+            candidates_last = Some(log_id(u64::MAX, u64::MAX));
+        }
+        let mut rpc = VoteRequest::new(required_vote(request.vote.as_ref())?, candidates_last);
         rpc.leadership_transfer = request.leader_lease_ignored;
         let raft = &self.consensus.inner.raft;
         let answer = if is_real { raft.vote(rpc).await } else { raft.pre_vote(rpc).await };
@@ -197,20 +200,14 @@ impl RaftService for RaftDoor {
             // A chunk is small and goes to the page cache; only `finish` waits for the disk.
             incoming.write(&message.chunk).map_err(storing)?;
         }
-        let snapshot = tokio::task::spawn_blocking(move || incoming.finish())
-            .await
-            .map_err(|error| Status::internal(error.to_string()))?
-            .map_err(storing)?;
+        let snapshot = beside(move || incoming.finish()).await.map_err(storing)?;
         if *snapshot.header() != header {
             return Err(Status::data_loss("the snapshot is another one than was announced"));
         }
         // openraft takes a snapshot that cannot be installed for a failure of this member's own disk and
         // stops for good; so what was damaged on the way is found out before.
         let verified = snapshot.clone();
-        tokio::task::spawn_blocking(move || verified.load())
-            .await
-            .map_err(|error| Status::internal(error.to_string()))?
-            .map_err(|error| Status::data_loss(error.to_string()))?;
+        beside(move || verified.load()).await.map_err(|error| Status::data_loss(error.to_string()))?;
         let answer = inner
             .raft
             .install_full_snapshot(vote, SnapshotOf::<TypeConfig, _> { meta, snapshot })

@@ -16,13 +16,14 @@ use std::{
     io,
     ops::RangeInclusive,
     path::Path,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use sled::{Batch, Db, Tree};
 
-use super::engine::{Engine, Meta};
+use super::engine::{Engine, Engines, Meta};
 
 /// sled's page cache. Its default of 1 GiB is more than the whole controller may use.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
@@ -47,6 +48,27 @@ pub enum Barrier {
     Fdatasync,
     /// Nothing. Only for the test that proves that the power-cut test can fail.
     None,
+}
+
+/// Logs on sled, with its barrier.
+#[derive(Clone, Copy, Debug)]
+pub struct SledEngines;
+
+impl Engines for SledEngines {
+    fn make(&self, directory: &Path) -> io::Result<Arc<dyn Engine>> {
+        Ok(Arc::new(SledEngine::open(directory, Barrier::Fdatasync)?))
+    }
+
+    fn open(&self, directory: &Path) -> io::Result<Arc<dyn Engine>> {
+        // sled would make an empty log in the place of a lost one.
+        if !directory.is_dir() {
+            return Err(damaged(format!("{} is missing", directory.display())));
+        }
+        if !directory.join(DATA_FILE).exists() {
+            return Err(damaged(format!("{} holds no log", directory.display())));
+        }
+        Ok(Arc::new(SledEngine::open(directory, Barrier::Fdatasync)?))
+    }
 }
 
 /// Key of a part, and what to write under it; `None` to remove it.
@@ -261,7 +283,7 @@ fn part_key(index: u64, number: u16) -> [u8; 10] {
     key
 }
 
-fn split_key(key: &[u8]) -> io::Result<(u64, u16)> {
+pub(super) fn split_key(key: &[u8]) -> io::Result<(u64, u16)> {
     match (key.first_chunk::<8>(), key.last_chunk::<2>()) {
         (Some(index), Some(number)) if key.len() == 10 => {
             Ok((u64::from_be_bytes(*index), u16::from_be_bytes(*number)))
@@ -270,7 +292,7 @@ fn split_key(key: &[u8]) -> io::Result<(u64, u16)> {
     }
 }
 
-fn seal(key: &[u8], following: u16, content: &[u8]) -> Vec<u8> {
+pub(super) fn seal(key: &[u8], following: u16, content: &[u8]) -> Vec<u8> {
     let mut sealed = Vec::with_capacity(PART_HEADER + content.len());
     sealed.push(FORMAT);
     sealed.extend_from_slice(&checksum(key, following, content).to_le_bytes());
@@ -279,7 +301,7 @@ fn seal(key: &[u8], following: u16, content: &[u8]) -> Vec<u8> {
     sealed
 }
 
-fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Result<(u16, &'a [u8]), &'static str> {
+pub(super) fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Result<(u16, &'a [u8]), &'static str> {
     let (header, content) = sealed.split_first_chunk::<PART_HEADER>().ok_or("is cut short")?;
     let [format, a, b, c, d, e, f] = *header;
     if format != FORMAT {

@@ -26,7 +26,11 @@ fn state(nodes: u32) -> State {
     let others = (0..nodes).map(|number| {
         let ip = std::net::Ipv4Addr::from_bits(0x0a00_0000 + number).to_string();
         let addresses = vec![v1::Address { name: "default".into(), ip }];
-        Command::CreateNode(v1::CreateNode { name: format!("node-{number}"), addresses })
+        Command::CreateNode(v1::CreateNode {
+            name: format!("node-{number}"),
+            addresses,
+            ..Default::default()
+        })
     });
     for (index, command) in (2..).zip(std::iter::once(first).chain(others)) {
         let command = v1::Command { at_unix_ms: index, request: None, command: Some(command) };

@@ -1,14 +1,21 @@
 //! Starts this member: finds or makes its store, verifies it, and runs openraft on it.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    panic::{self, AssertUnwindSafe},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
+use hawser_process::beside::beside;
 use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     StartError,
-    engine::Engine,
+    engine::Engines,
     handle::{Consensus, Inner},
     join,
     leadership::{self, Heard, Leadership, Role},
@@ -17,11 +24,10 @@ use super::{
     membership,
     network::Network,
     parties::Myself,
-    sled_engine::{Barrier, SledEngine},
     snapshot::Snapshots,
     store_order::{self, Place, Store},
     transport::Transport,
-    types::Node,
+    types::{Node, Seeded},
     witness::Witness,
 };
 use crate::view::{CHANGES_KEPT, View};
@@ -82,6 +88,10 @@ pub struct Options {
     pub retention: Retention,
     /// How members reach and recognise each other.
     pub transport: Arc<dyn Transport>,
+    /// What keeps the log.
+    pub engines: Arc<dyn Engines>,
+    /// Seed of what consensus draws by chance: how long it waits before it stands for election.
+    pub seed: u64,
     /// A random number other than 0: what a store is known by, if one has to be made.
     pub fresh_incarnation: u64,
 }
@@ -95,25 +105,34 @@ impl Consensus {
     /// See [`StartError`]. A store that is damaged, lost or another's is never replaced.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let view = View::new(CHANGES_KEPT);
-        let Options { data_directory, cluster_id, name, timing, retention, transport, fresh_incarnation } =
-            options;
-        let place = Place { data_directory: data_directory.clone(), cluster_id, name };
+        let Options {
+            data_directory,
+            cluster_id,
+            name,
+            timing,
+            retention,
+            transport,
+            engines,
+            seed,
+            fresh_incarnation,
+        } = options;
+        let place = Place { data_directory: data_directory.clone(), cluster_id, name, engines };
         let of_view = view.clone();
-        let opened = tokio::task::spawn_blocking(move || open(&place, fresh_incarnation, of_view));
-        let Opened { store, log, machine, snapshots } =
+        let opened = beside(move || {
             // sled panics at some kinds of damage.
-            opened.await.map_err(|error| StartError::Damaged {
-                path: data_directory,
-                reason: format!("reading it ended in {error}"),
-            })??;
+            panic::catch_unwind(AssertUnwindSafe(|| open(&place, fresh_incarnation, of_view)))
+        });
+        let Opened { store, log, machine, snapshots } = opened.await.map_err(|_| StartError::Damaged {
+            path: data_directory,
+            reason: "reading it ended in a panic; an earlier message says where".to_owned(),
+        })??;
 
         let myself = Arc::new(Myself { identity: store.identity });
         let network = Network { myself: Arc::clone(&myself), transport: Arc::clone(&transport) };
         let config = config(&myself.identity.cluster_id, timing, retention)?;
         let raft_id = myself.identity.raft_id;
-        let raft = Raft::new(raft_id, Arc::new(config), network, log.clone(), machine)
-            .await
-            .map_err(|error| StartError::Raft(error.to_string()))?;
+        let raft = Raft::new(raft_id, Arc::new(config), network, log.clone(), machine);
+        let raft = Seeded::scope(seed, raft).await.map_err(|error| StartError::Raft(error.to_string()))?;
         if myself.identity.began_the_cluster
             && !raft.is_initialized().await.map_err(|error| StartError::Raft(error.to_string()))?
         {
@@ -136,6 +155,7 @@ impl Consensus {
                 heard: Arc::clone(&heard),
                 leadership,
                 membership_changed: Notify::new(),
+                given_up: watch::Sender::default(),
                 tasks: TaskTracker::new(),
                 ending: CancellationToken::new(),
             }),
@@ -145,9 +165,8 @@ impl Consensus {
         inner.spawn(membership::lead_changes(consensus.clone()));
         if inner.myself.identity.began_the_cluster {
             inner.spawn(membership::begin_cluster(consensus.clone()));
-        } else {
-            inner.spawn(join::ask_until_member(consensus.clone()));
         }
+        inner.spawn(join::ask_while_unheard(consensus.clone()));
         Ok(consensus)
     }
 }
@@ -172,18 +191,18 @@ fn open(place: &Place, fresh_incarnation: u64, view: View) -> Result<Opened, Sta
         let newest = snapshots.newest()?;
         let snapshot_end = newest.as_ref().map(|snapshot| snapshot.meta()).transpose()?;
         let machine = Machine::restore(view, snapshots.clone(), newest)?;
-        let engine: Arc<dyn Engine> = Arc::clone(&store.engine) as Arc<dyn Engine>;
+        let engine = Arc::clone(&store.engine);
         let witness = Witness::open(&store.witness_path)?;
-        let log = LogStore::open(engine, witness, snapshot_end.and_then(|meta| meta.last_log_id))?;
+        let log = LogStore::paced(
+            engine,
+            place.engines.pace(),
+            witness,
+            snapshot_end.and_then(|meta| meta.last_log_id),
+        )?;
         Ok((log, machine, snapshots))
     };
     let (log, machine, snapshots) = read().map_err(|error| at(error, store.directory.clone()))?;
     Ok(Opened { store, log, machine, snapshots })
-}
-
-/// Opens the log engine of a store.
-pub(super) fn open_engine(directory: &std::path::Path) -> io::Result<SledEngine> {
-    SledEngine::open(directory, Barrier::Fdatasync)
 }
 
 fn config(cluster_id: &str, timing: Timing, retention: Retention) -> Result<Config, StartError> {
@@ -194,6 +213,9 @@ fn config(cluster_id: &str, timing: Timing, retention: Retention) -> Result<Conf
         election_timeout_min: milliseconds(timing.election_min),
         election_timeout_max: milliseconds(timing.election_max),
         enable_pre_vote: Some(true),
+        // A leader's entry is committed once a majority of the others has it on disk, be it on its own or not. Were one
+        // that is killed before that to lead on in its term, it could give that entry's place to another.
+        enable_leader_restore: Some(false),
         install_snapshot_timeout: milliseconds(SNAPSHOT_DEADLINE),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(retention.snapshot_interval),
         max_in_snapshot_log_to_keep: retention.entries_kept,

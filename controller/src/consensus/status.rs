@@ -7,8 +7,10 @@ use hawser_proto::v1;
 pub struct MemberStatus {
     /// Who it is.
     pub member: v1::Member,
-    /// Announced, learner or voter.
+    /// Announced, learner, voter or leaving.
     pub role: v1::MemberRole,
+    /// Why it does not vote, for people; empty for a voter that stays.
+    pub reason: String,
     /// Log index up to which its log equals the leader's. Known to the leader alone.
     pub matched: Option<u64>,
 }
@@ -45,6 +47,6 @@ pub struct Status {
     pub running: bool,
     /// A change of the voters is under way: both the old and the new ones have to agree.
     pub changing_voters: bool,
-    /// Announced, learning and voting members, by raft id.
+    /// Announced, learning, voting and leaving members, by raft id.
     pub members: Vec<MemberStatus>,
 }

@@ -17,10 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     StartError,
-    engine::{Engine, Meta},
+    engine::{Engine, Engines, Meta},
     ordered_numbers::OrderedNumbers,
-    sled_engine::SledEngine,
-    start::open_engine,
     witness::Witness,
 };
 
@@ -98,6 +96,7 @@ pub(super) struct Place {
     pub(super) data_directory: PathBuf,
     pub(super) cluster_id: String,
     pub(super) name: String,
+    pub(super) engines: Arc<dyn Engines>,
 }
 
 /// An open store.
@@ -105,7 +104,7 @@ pub(super) struct Store {
     pub(super) directory: PathBuf,
     pub(super) snapshots_directory: PathBuf,
     pub(super) identity: v1::StoreIdentity,
-    pub(super) engine: Arc<SledEngine>,
+    pub(super) engine: Arc<dyn Engine>,
     /// Where the witness lies.
     pub(super) witness_path: PathBuf,
 }
@@ -124,7 +123,7 @@ pub(super) fn find_or_make(place: &Place, fresh_incarnation: u64) -> Result<Stor
             .map_err(|reason| StartError::Order { path: order_path.clone(), reason })?;
         make(place, &directory, &identity)?;
     }
-    let store = open(directory)?;
+    let store = open(place, directory)?;
     check_identity(place, &store.identity)
         .map_err(|reason| StartError::ForeignStore { path: store.directory.clone(), reason })?;
     if let Some(order) = &order {
@@ -134,8 +133,12 @@ pub(super) fn find_or_make(place: &Place, fresh_incarnation: u64) -> Result<Stor
                 path: order_path,
                 reason: format!(
                     "it orders a store for member {} of cluster {}, but the store of member {} of cluster {} \
-                     is there; remove the order to keep that store",
-                    ordered.raft_id, ordered.cluster_id, store.identity.raft_id, store.identity.cluster_id
+                     is there; remove the order to keep that store, or move {} away to obey the order",
+                    ordered.raft_id,
+                    ordered.cluster_id,
+                    store.identity.raft_id,
+                    store.identity.cluster_id,
+                    store.directory.display()
                 ),
             });
         }
@@ -147,7 +150,7 @@ pub(super) fn find_or_make(place: &Place, fresh_incarnation: u64) -> Result<Stor
     Ok(store)
 }
 
-fn read_order(path: &Path) -> Result<Option<StoreOrder>, StartError> {
+pub(super) fn read_order(path: &Path) -> Result<Option<StoreOrder>, StartError> {
     let text = match fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -173,7 +176,11 @@ fn read_order(path: &Path) -> Result<Option<StoreOrder>, StartError> {
 }
 
 /// The identity of the store that is ordered.
-fn obey(order: &StoreOrder, path: &Path, incarnation: u64) -> Result<v1::StoreIdentity, StartError> {
+pub(super) fn obey(
+    order: &StoreOrder,
+    path: &Path,
+    incarnation: u64,
+) -> Result<v1::StoreIdentity, StartError> {
     Ok(match order.clone() {
         StoreOrder::Init { cluster_id, cluster_name, name, address, numbers } => {
             v1::StoreIdentity {
@@ -246,7 +253,7 @@ fn make(place: &Place, directory: &Path, identity: &v1::StoreIdentity) -> Result
             fs::remove_dir_all(&unfinished)?;
         }
         fs::create_dir_all(unfinished.join(SNAPSHOTS_DIRECTORY))?;
-        let engine = open_engine(&unfinished.join(LOG_DIRECTORY))?;
+        let engine = place.engines.make(&unfinished.join(LOG_DIRECTORY))?;
         engine.put_meta(Meta::Identity, Some(&identity.encode_to_vec()))?;
         engine.sync()?;
         drop(engine);
@@ -259,33 +266,24 @@ fn make(place: &Place, directory: &Path, identity: &v1::StoreIdentity) -> Result
     build().map_err(io_error("make the store in", &unfinished))
 }
 
-fn open(directory: PathBuf) -> Result<Store, StartError> {
+fn open(place: &Place, directory: PathBuf) -> Result<Store, StartError> {
     let damaged = |reason: String| StartError::Damaged { path: directory.clone(), reason };
     let log_directory = directory.join(LOG_DIRECTORY);
     let snapshots_directory = directory.join(SNAPSHOTS_DIRECTORY);
-    for part in [&log_directory, &snapshots_directory] {
-        // sled would make an empty log in the place of a lost one.
-        if !part.is_dir() {
-            return Err(damaged(format!("{} is missing", part.display())));
-        }
+    if !snapshots_directory.is_dir() {
+        return Err(damaged(format!("{} is missing", snapshots_directory.display())));
     }
-    if !log_directory.join("db").exists() {
-        return Err(damaged(format!("{} holds no log", log_directory.display())));
-    }
-    let read = || -> io::Result<(SledEngine, Option<Vec<u8>>)> {
-        let engine = open_engine(&log_directory)?;
-        let identity = engine.get_meta(Meta::Identity)?;
-        Ok((engine, identity))
-    };
-    let (engine, identity) = read().map_err(|error| match error.kind() {
+    let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::InvalidData => damaged(error.to_string()),
         _ => io_error("open", &log_directory)(error),
-    })?;
+    };
+    let engine = place.engines.open(&log_directory).map_err(failed)?;
+    let identity = engine.get_meta(Meta::Identity).map_err(failed)?;
     let identity = identity.ok_or_else(|| damaged("it does not say whose it is".to_owned()))?;
     let identity = v1::StoreIdentity::decode(identity.as_slice())
         .map_err(|error| damaged(format!("whose it is cannot be read: {error}")))?;
     let witness_path = directory.join(WITNESS_FILE);
-    Ok(Store { directory, snapshots_directory, identity, engine: Arc::new(engine), witness_path })
+    Ok(Store { directory, snapshots_directory, identity, engine, witness_path })
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {

@@ -1,6 +1,9 @@
 //! How controllers reach and recognise each other; what TLS gives, seen from consensus.
 
-use tonic::{Extensions, Status, transport::Endpoint};
+use tonic::{
+    Extensions, Status,
+    transport::{Channel, Endpoint},
+};
 
 /// Dials controllers and says who dialled.
 pub trait Transport: Send + Sync + 'static {
@@ -10,6 +13,11 @@ pub trait Transport: Send + Sync + 'static {
     /// # Errors
     /// If the address cannot be dialled, with the reason.
     fn endpoint(&self, address: &str) -> Result<Endpoint, String>;
+
+    /// A channel to an endpoint, which connects when it is first used and again when it broke.
+    fn channel(&self, endpoint: &Endpoint) -> Channel {
+        endpoint.connect_lazy()
+    }
 
     /// Name in the certificate of the controller that sent a request.
     ///

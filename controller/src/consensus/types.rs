@@ -10,6 +10,8 @@ use openraft::{
     Raft, impls,
     type_config::alias::{EntryOf, LogIdOf, SnapshotMetaOf, StoredMembershipOf, VoteOf},
 };
+use openraft_rt::deterministic_rng::DeterministicRng;
+use openraft_rt_tokio::TokioRuntime;
 
 use super::machine::Machine;
 
@@ -22,7 +24,11 @@ openraft::declare_raft_types!(
         Node = Node,
         Term = u64,
         LeaderId = impls::leader_id_std::LeaderId<Self::Term, Self::NodeId>,
+        AsyncRuntime = Seeded,
 );
+
+/// Tokio, with what openraft draws by chance taken from a seed: a simulation replays it.
+pub type Seeded = DeterministicRng<TokioRuntime>;
 
 /// What the membership says of a member, beside its raft id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

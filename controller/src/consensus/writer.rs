@@ -1,4 +1,4 @@
-//! The one thread that writes the log.
+//! The one place that writes the log: a thread, or a task where the disk is simulated.
 //!
 //! It takes all that is waiting, writes it in order, syncs once, and only then answers for all of it. The
 //! first error ends it for good: after a failed sync nobody knows what is on the disk.
@@ -15,11 +15,15 @@ use std::{
     time::Duration,
 };
 
+use hawser_planted::{Defect, is_planted};
 use openraft::storage::IOFlushed;
-use tokio::sync::oneshot;
+use tokio::{
+    sync::{mpsc::UnboundedReceiver, mpsc::UnboundedSender, oneshot},
+    time::{sleep, timeout},
+};
 
 use super::{
-    engine::{Engine, Meta},
+    engine::{Engine, Meta, Pace},
     log_store::Log,
     types::TypeConfig,
     witness::{Testimony, Witness},
@@ -50,32 +54,48 @@ pub(super) enum Write {
     Truncate { index: Option<u64>, done: Done },
     /// Notes that entries up to the index are gone, then removes them little by little.
     Purge { index: u64, value: Vec<u8> },
-    /// Ends the thread after what came before.
+    /// Ends the writer after what came before.
     Stop,
 }
 
-/// Hands writes to the thread.
+/// Hands writes to whoever writes.
 #[derive(Debug)]
 pub(super) struct Writer {
-    writes: Sender<Write>,
+    writes: Queue,
     appends: AtomicU64,
-    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+enum Queue {
+    Thread { writes: Sender<Write>, thread: Mutex<Option<JoinHandle<()>>> },
+    Task(UnboundedSender<Write>),
 }
 
 impl Writer {
-    /// Starts the thread. `found` is how far the log has come.
+    /// Starts whoever writes. `found` is how far the log has come.
     pub(super) fn spawn(
+        pace: Pace,
         engine: Arc<dyn Engine>,
         log: Arc<Mutex<Log>>,
         witness: Witness,
         found: Testimony,
     ) -> io::Result<Self> {
-        let (writes, waiting) = mpsc::channel();
         let mut work =
             Loop { engine, log, witness, reached: found, untestified: 0, purge: None, unsynced: false };
-        let thread =
-            thread::Builder::new().name("log-writer".to_owned()).spawn(move || work.run(&waiting))?;
-        Ok(Self { writes, appends: AtomicU64::new(0), thread: Mutex::new(Some(thread)) })
+        let writes = match pace {
+            Pace::Thread => {
+                let (writes, waiting) = mpsc::channel();
+                let thread =
+                    thread::Builder::new().name("log-writer".to_owned()).spawn(move || work.run(&waiting))?;
+                Queue::Thread { writes, thread: Mutex::new(Some(thread)) }
+            }
+            Pace::Task(sync_takes) => {
+                let (writes, waiting) = tokio::sync::mpsc::unbounded_channel();
+                tokio::spawn(work.run_on_the_clock(waiting, sync_takes));
+                Queue::Task(writes)
+            }
+        };
+        Ok(Self { writes, appends: AtomicU64::new(0) })
     }
 
     /// The number for the next append; rises.
@@ -85,7 +105,10 @@ impl Writer {
 
     /// Hands over a write without waiting for it.
     pub(super) fn write(&self, write: Write) -> io::Result<()> {
-        self.writes.send(write).map_err(|_| stopped())
+        match &self.writes {
+            Queue::Thread { writes, .. } => writes.send(write).map_err(|_| stopped()),
+            Queue::Task(writes) => writes.send(write).map_err(|_| stopped()),
+        }
     }
 
     /// Hands over a write and waits until it is on disk.
@@ -95,11 +118,12 @@ impl Writer {
         outcome.await.map_err(|_| stopped())?
     }
 
-    /// Waits until everything that was handed over is on disk, and ends the thread.
+    /// Ends whoever writes; a thread once everything that was handed over is on disk.
     pub(super) fn stop(&self) {
-        // If the thread has ended already, there is nothing to wait for.
-        let _ = self.writes.send(Write::Stop);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // If it has ended already, there is nothing to wait for.
+        let _ = self.write(Write::Stop);
+        let Queue::Thread { thread, .. } = &self.writes else { return };
+        let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
             && thread.join().is_err()
         {
@@ -148,23 +172,77 @@ impl Loop {
         while let Some(first) = self.next(waiting)? {
             let mut batch = vec![first];
             batch.extend(waiting.try_iter().take(WRITES_AT_ONCE - 1));
-            let stop = batch.iter().any(|write| matches!(write, Write::Stop));
             // sled panics at some errors of the disk.
-            let outcome = panic::catch_unwind(AssertUnwindSafe(|| self.write(&batch)))
-                .unwrap_or_else(|_| Err(io::Error::other("the engine panicked")))
-                .map_err(failure);
-            if outcome.is_ok() {
-                self.note_written(&batch);
-            }
-            for write in batch {
-                answer(write, outcome.as_ref().err());
-            }
-            outcome?;
-            if stop {
+            let outcome = panic::catch_unwind(AssertUnwindSafe(|| self.write_and_sync(&batch)))
+                .unwrap_or_else(|_| Err(io::Error::other("the engine panicked")));
+            if self.complete(batch, outcome)? {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// As [`Loop::run`], on tokio's clock: half of `sync_takes` passes before a write and half before its sync, so
+    /// that a crash can fall on either side of each.
+    async fn run_on_the_clock(mut self, mut waiting: UnboundedReceiver<Write>, sync_takes: Duration) {
+        let Err(failure) = self.serve_on_the_clock(&mut waiting, sync_takes).await else { return };
+        tracing::error!(reason = %failure.1, "the log cannot be written; this controller stops");
+        while let Some(write) = waiting.recv().await {
+            answer(write, Some(&failure));
+        }
+    }
+
+    async fn serve_on_the_clock(
+        &mut self,
+        waiting: &mut UnboundedReceiver<Write>,
+        sync_takes: Duration,
+    ) -> Result<(), Failure> {
+        loop {
+            if self.purge.is_some() {
+                self.purge_some().map_err(failure)?;
+            }
+            let first = match timeout(IDLE_SYNC, waiting.recv()).await {
+                Ok(Some(write)) => write,
+                Ok(None) => return Ok(()),
+                Err(_) if self.unsynced || self.untestified > 0 => {
+                    self.settle().map_err(failure)?;
+                    continue;
+                }
+                Err(_) => continue,
+            };
+            sleep(sync_takes / 2).await;
+            let mut batch = vec![first];
+            while let Ok(write) = waiting.try_recv() {
+                batch.push(write);
+            }
+            let outcome = match self.write(&batch) {
+                Ok(true) => {
+                    sleep(sync_takes / 2).await;
+                    self.sync()
+                }
+                written => written.map(drop),
+            };
+            if self.complete(batch, outcome)? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn write_and_sync(&mut self, batch: &[Write]) -> io::Result<()> {
+        if self.write(batch)? { self.sync() } else { Ok(()) }
+    }
+
+    /// Answers for a batch; true if it was the last one.
+    fn complete(&mut self, batch: Vec<Write>, outcome: io::Result<()>) -> Result<bool, Failure> {
+        let outcome = outcome.map_err(failure);
+        if outcome.is_ok() {
+            self.note_written(&batch);
+        }
+        let stop = batch.iter().any(|write| matches!(write, Write::Stop));
+        for write in batch {
+            answer(write, outcome.as_ref().err());
+        }
+        outcome.map(|()| stop)
     }
 
     /// The next write to do; `None` when nobody is left to ask for one. Uses idle time for what nobody waits
@@ -189,7 +267,8 @@ impl Loop {
         }
     }
 
-    fn write(&mut self, batch: &[Write]) -> io::Result<()> {
+    /// Writes a batch; true if somebody waits for its sync.
+    fn write(&mut self, batch: &[Write]) -> io::Result<bool> {
         let mut awaited = false;
         let latest_committed = batch.iter().rev().find_map(|write| match write {
             Write::Committed { value } => Some(value),
@@ -238,11 +317,13 @@ impl Loop {
         if let Some(value) = latest_committed {
             self.engine.put_meta(Meta::Committed, Some(value))?;
         }
-        if awaited { self.sync() } else { Ok(()) }
+        Ok(awaited)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.engine.sync()?;
+        if !is_planted(Defect::NoBarrier) {
+            self.engine.sync()?;
+        }
         self.unsynced = false;
         self.untestified += 1;
         if self.untestified > SYNCS_BETWEEN_TESTIMONIES { self.testify() } else { Ok(()) }

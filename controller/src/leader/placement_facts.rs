@@ -17,7 +17,7 @@ pub fn gather(state: &State, observed: &Observed) -> PlacementFacts {
         for report in seen.pools.values() {
             // A report about an earlier pool of that name says nothing about this one.
             let same =
-                state.pool(name, &report.name).is_some_and(|pool| pool.incarnation == report.incarnation);
+                state.pool(name, &report.name).is_some_and(|pool| pool.incarnation() == report.incarnation());
             if same {
                 let condition = PoolCondition {
                     free_bytes: report.free_bytes,

@@ -6,7 +6,11 @@
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
-use hawser_proto::v1::{self, controller_message, satellite_message};
+use hawser_proto::{
+    ids::DocumentVersion,
+    v1::{self, controller_message, satellite_message},
+};
+use hawser_state::State;
 use prost::Message;
 use sha2::{Digest, Sha256};
 use tokio::time::{Duration, Instant, timeout};
@@ -51,19 +55,25 @@ pub enum SessionError {
     /// Nobody created the node.
     #[error("node {0} is not registered; run `hawser node create {0} --address IP`")]
     NotRegistered(String),
+    /// It was declared lost.
+    #[error(
+        "node {0} was declared lost, and the others go on without what it holds: nothing is sent to it, and nothing that \
+         it has may be used. Wipe its disks and its ledger, then run `hawser node delete {0}` and `hawser node create \
+         {0} --address IP`"
+    )]
+    Lost(String),
     /// It has obeyed orders that this cluster does not know of.
     #[error(
-        "node {node} has obeyed orders of lineage {}, revision {}, but this cluster is at lineage {}, revision {}: \
-         its controllers may have lost what they acknowledged; nothing is sent to it",
-        theirs.0, theirs.1, ours.0, ours.1
+        "node {node} has obeyed orders of {theirs}, but this cluster is at {ours}: its controllers may have lost \
+         what they acknowledged; nothing is sent to it"
     )]
     Ahead {
         /// The node.
         node: String,
-        /// Lineage and revision of its ledger.
-        theirs: (u64, u64),
-        /// Lineage and document revision here.
-        ours: (u64, u64),
+        /// What its ledger holds.
+        theirs: DocumentVersion,
+        /// What it is to have.
+        ours: DocumentVersion,
     },
     /// A report that cannot be taken.
     #[error(transparent)]
@@ -108,13 +118,14 @@ pub async fn open<S: Inbound>(
         _ => return Err(SessionError::NoHello),
     };
     let document = check(&view, &certificate, &hello)?;
+    let lineage = view.state().cluster().lineage();
 
     let (session, outbound) = reign.sessions.open(&hello.node);
-    let sent = (hello.lineage, hello.revision);
+    let sent = hello.version();
     tracing::info!(node = hello.node, session = session.id, "a satellite has connected");
     reign.observed.open(
         &hello.node,
-        NodeSeen::opened(session.id, hello.observed.unwrap_or_default(), document, Instant::now()),
+        NodeSeen::opened(session.id, lineage, hello.observed.unwrap_or_default(), document, Instant::now()),
     );
     let running = async move {
         let end = Running { reign: reign.clone(), view, session: session.clone(), inbound, sent }.run().await;
@@ -143,9 +154,9 @@ fn check(view: &View, certificate: &str, hello: &v1::Hello) -> Result<DocumentSt
             ours: cluster.cluster_id.clone(),
         });
     }
-    let node = state.node(&hello.node).ok_or_else(|| SessionError::NotRegistered(hello.node.clone()))?;
-    let theirs = (hello.lineage, hello.revision);
-    let ours = (cluster.lineage, node.document_revision);
+    let node = not_lost(&state, &hello.node)?;
+    let theirs = hello.version();
+    let ours = DocumentVersion { lineage: cluster.lineage(), revision: node.document_revision() };
     if theirs > ours {
         return Err(SessionError::Ahead { node: hello.node.clone(), theirs, ours });
     }
@@ -163,13 +174,22 @@ fn check(view: &View, certificate: &str, hello: &v1::Hello) -> Result<DocumentSt
     Ok(DocumentStanding { accepted: theirs, refused: String::new(), differs })
 }
 
+/// A node that orders may be sent to.
+fn not_lost<'a>(state: &'a State, name: &str) -> Result<&'a v1::Node, SessionError> {
+    match state.node(name) {
+        None => Err(SessionError::NotRegistered(name.to_owned())),
+        Some(node) if node.is_lost() => Err(SessionError::Lost(name.to_owned())),
+        Some(node) => Ok(node),
+    }
+}
+
 struct Running<S> {
     reign: Arc<Reign>,
     view: View,
     session: Arc<Session>,
     inbound: S,
-    /// Lineage and revision of the newest document that the satellite has or was sent.
-    sent: (u64, u64),
+    /// The newest document that the satellite has or was sent.
+    sent: DocumentVersion,
 }
 
 impl<S: Inbound> Running<S> {
@@ -186,10 +206,6 @@ impl<S: Inbound> Running<S> {
     }
 
     async fn converse(&mut self) -> SessionError {
-        let welcome = v1::Welcome { term: self.reign.term, session: self.session.id };
-        if !self.session.send(controller_message::Message::Welcome(welcome)).await {
-            return SessionError::Broken("the satellite has gone".into());
-        }
         let mut pulse = self.reign.pulse();
         let mut revisions = self.view.revisions();
         loop {
@@ -216,9 +232,8 @@ impl<S: Inbound> Running<S> {
     async fn send_document_if_newer(&mut self) -> Result<(), SessionError> {
         let node = &self.session.node;
         let state = self.view.state();
-        let revision =
-            state.node(node).ok_or_else(|| SessionError::NotRegistered(node.clone()))?.document_revision;
-        let newest = (state.cluster().lineage, revision);
+        let revision = not_lost(&state, node)?.document_revision();
+        let newest = DocumentVersion { lineage: state.cluster().lineage(), revision };
         if newest <= self.sent {
             return Ok(());
         }

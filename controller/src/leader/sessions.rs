@@ -66,12 +66,22 @@ impl Sessions {
         Self { term, opened, by_node: Mutex::default() }
     }
 
-    /// Opens a session; an older one of the node is superseded.
+    /// Opens a session, which welcomes the satellite first; an older one of the node is superseded.
+    ///
+    /// # Panics
+    /// Never: see the reason below.
     pub fn open(&self, node: &str) -> (Arc<Session>, Outbound) {
         let count = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
+        let id = (self.term << 32) | (count & 0xffff_ffff);
         let (outbound, receiver) = mpsc::channel(OUTBOUND_QUEUE);
+        // Before anybody else can say something through this session: a satellite takes anything else that comes
+        // first for the end, and somebody may be waiting to ask this node for a pool.
+        let welcome = controller_message::Message::Welcome(v1::Welcome { term: self.term, session: id });
+        outbound
+            .try_send(v1::ControllerMessage { message: Some(welcome) })
+            .expect("the queue is empty and its receiver is at hand");
         let session = Arc::new(Session {
-            id: (self.term << 32) | (count & 0xffff_ffff),
+            id,
             node: node.to_owned(),
             superseded: CancellationToken::new(),
             outbound,
@@ -184,10 +194,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_probe_gets_the_answer_with_its_id() {
+    async fn a_probe_comes_after_the_welcome_and_gets_the_answer_with_its_id() {
         let sessions = Sessions::new(1, Arc::default());
         let (session, mut outbound) = sessions.open("n1");
         let satellite = async {
+            let first = outbound.recv().await.unwrap().message.unwrap();
+            let welcome = v1::Welcome { term: 1, session: session.id };
+            assert_eq!(first, controller_message::Message::Welcome(welcome), "whoever asks meanwhile");
             let message = outbound.recv().await.unwrap().message.unwrap();
             let controller_message::Message::ProbePool(question) = message else { panic!("{message:?}") };
             assert_eq!(question.provider, Some(provider()));

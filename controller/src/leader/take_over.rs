@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use hawser_proto::v1;
+use hawser_proto::{ids::OwnerGeneration, v1};
 use hawser_state::State;
 use tokio::time::Instant;
 
@@ -28,7 +28,7 @@ pub enum Decision {
         /// Who holds it.
         from: String,
         /// Its generation.
-        generation: u64,
+        generation: OwnerGeneration,
     },
     /// Not decided by what is known so far; more may come within a moment.
     Undecided(String),
@@ -61,21 +61,25 @@ pub fn decide(
     let held_replica = resource.replicas.iter().find(|replica| replica.node == holder);
     let own_replica = resource.replicas.iter().find(|replica| replica.node == node);
     // What cannot work at all is for the state to refuse, in its words.
-    let (Some(held), Some(own)) = (held_replica, own_replica.filter(|replica| is_diskful(replica))) else {
+    let can_take = |replica: &&v1::Replica| {
+        use v1::ReplicaLifecycle::{Leaving, Removed, Removing};
+        is_diskful(replica) && !matches!(replica.lifecycle(), Leaving | Removing | Removed)
+    };
+    let (Some(held), Some(own)) = (held_replica, own_replica.filter(can_take)) else {
         return Decision::Grant;
     };
     if let Some(mark) = outdated(resource, node) {
         return Decision::Refused(format!(
-            "the copy of {name} on node {node} is behind since revision {}: node {holder} went on without it; attach it \
+            "the replica of {name} on node {node} is behind since revision {}: node {holder} went on without it; attach it \
              on node {holder}, or wait until it has synced",
-            mark.number
+            mark.number()
         ));
     }
     let healthy = healthy_message(state, name, holder, node);
 
-    let own_report = observed.replica(node, name, own.incarnation).known();
+    let own_report = observed.replica(node, name, own.incarnation()).known();
     let own_sees_holder = own_report.is_some_and(|report| connected(report, holder).is_some());
-    let holder_sight = observed.replica(holder, name, held.incarnation);
+    let holder_sight = observed.replica(holder, name, held.incarnation());
     let holder_seen = observed.node(holder).filter(|seen| seen.online);
 
     let Some(holder_seen) = holder_seen else {
@@ -130,11 +134,11 @@ fn take_over(
     if let Some((volume, disk)) = unusable.next() {
         return Decision::Undecided(format!(
             "volume {volume} of {name} on node {node} is {}, so node {node} has no data to take over with; bring node \
-             {holder} back, or wait until the copy on node {node} is UpToDate: `hawser resource show {name}`",
+             {holder} back, or wait until the replica on node {node} is UpToDate: `hawser resource show {name}`",
             disk_word(disk)
         ));
     }
-    let generation = resource.arbitration.as_ref().map_or(0, |arbitration| arbitration.generation);
+    let generation = resource.arbitration.as_ref().map(v1::Arbitration::generation).unwrap_or_default();
     Decision::TakeOver { from: holder.to_owned(), generation }
 }
 
@@ -168,7 +172,7 @@ mod tests {
     }
 
     fn taken() -> Decision {
-        Decision::TakeOver { from: "n1".into(), generation: 1 }
+        Decision::TakeOver { from: "n1".into(), generation: OwnerGeneration::new(1) }
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@
 use hawser_proto::v1::{
     Attachment, AttachmentLifecycle, DesiredAttachment, DesiredDocument, DesiredPeer, DesiredPool,
     DesiredReplica, DesiredVolume, DrbdOptions, RemovedReplica, Replica, ReplicaLifecycle, Resource,
-    ResourceGroup, StoragePool, desired_pool, storage_pool,
+    StoragePool, desired_pool, storage_pool,
 };
 
 use crate::state::State;
@@ -68,7 +68,7 @@ fn entry(state: &State, node: &str, resource: &Resource) -> Option<ReplicaEntry>
     match replica.lifecycle() {
         ReplicaLifecycle::Unspecified | ReplicaLifecycle::Removed => None,
         ReplicaLifecycle::Removing => Some(ReplicaEntry::Removed(removed(resource, replica))),
-        ReplicaLifecycle::Creating | ReplicaLifecycle::Ready => {
+        ReplicaLifecycle::Creating | ReplicaLifecycle::Ready | ReplicaLifecycle::Leaving => {
             Some(ReplicaEntry::Wanted(Box::new(wanted(state, resource, replica))))
         }
     }
@@ -95,9 +95,14 @@ fn wanted(state: &State, resource: &Resource, replica: &Replica) -> DesiredRepli
             .find(|outdated| outdated.node == node)
             .map_or(0, |outdated| outdated.number)
     };
+    let is_let_go = |peer: &&Replica| {
+        use ReplicaLifecycle::{Leaving, Removed, Removing};
+        peer.node != replica.node && matches!(peer.lifecycle(), Leaving | Removing | Removed)
+    };
     let mut peers: Vec<DesiredPeer> = resource
         .replicas
         .iter()
+        .filter(|peer| !is_let_go(peer))
         .map(|peer| {
             let peer_node = state.node(&peer.node);
             DesiredPeer {
@@ -125,7 +130,11 @@ fn wanted(state: &State, resource: &Resource, replica: &Replica) -> DesiredRepli
         drbd_generation: resource.drbd_generation,
         maximum_peers: resource.maximum_peers,
         shared_secret: resource.shared_secret.clone(),
-        options: Some(effective_options(state.group(&resource.group), resource)),
+        options: Some(effective_options([
+            state.node(&replica.node).and_then(|node| node.options.as_ref()),
+            state.group(&resource.group).and_then(|group| group.options.as_ref()),
+            resource.options.as_ref(),
+        ])),
         volumes: volumes(resource, replica),
         peers,
         day0_generation_id: if resource.data_may_exist { 0 } else { resource.day0_generation_id },
@@ -165,14 +174,15 @@ fn volumes(resource: &Resource, replica: &Replica) -> Vec<DesiredVolume> {
         .collect()
 }
 
-/// The resource's own options over its group's.
-fn effective_options(group: Option<&ResourceGroup>, resource: &Resource) -> DrbdOptions {
-    let mut options = group.and_then(|group| group.options.clone()).unwrap_or_default();
-    let own = resource.options.clone().unwrap_or_default();
-    options.resource.extend(own.resource);
-    options.net.extend(own.net);
-    options.disk.extend(own.disk);
-    options
+/// The options of several levels, the later ones over the earlier.
+fn effective_options<const LEVELS: usize>(levels: [Option<&DrbdOptions>; LEVELS]) -> DrbdOptions {
+    let mut effective = DrbdOptions::default();
+    for level in levels.into_iter().flatten().cloned() {
+        effective.resource.extend(level.resource);
+        effective.net.extend(level.net);
+        effective.disk.extend(level.disk);
+    }
+    effective
 }
 
 #[cfg(test)]
@@ -203,21 +213,18 @@ mod tests {
     }
 
     #[test]
-    fn a_resources_own_options_win_over_its_groups() {
+    fn the_options_of_the_more_special_level_win() {
         let net = |entries: &[(&str, &str)]| DrbdOptions {
             net: entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
             ..DrbdOptions::default()
         };
-        let group = ResourceGroup {
-            options: Some(net(&[("max-buffers", "1"), ("sndbuf-size", "2")])),
-            ..Default::default()
-        };
-        let resource = Resource { options: Some(net(&[("max-buffers", "3")])), ..Resource::default() };
+        let group = net(&[("max-buffers", "1"), ("sndbuf-size", "2")]);
+        let resource = net(&[("max-buffers", "3")]);
         let merged = BTreeMap::from([
             ("max-buffers".to_owned(), "3".to_owned()),
             ("sndbuf-size".to_owned(), "2".to_owned()),
         ]);
-        assert_eq!(effective_options(Some(&group), &resource).net, merged);
+        assert_eq!(effective_options([None, Some(&group), Some(&resource)]).net, merged);
     }
 
     /// A satellite that gets other bytes under a revision it has raises an alarm, and controllers of two

@@ -186,7 +186,7 @@ pub(crate) fn initialize() -> Kind {
 
 pub(crate) fn create_node(name: &str, ip: &str) -> Kind {
     let addresses = vec![Address { name: "default".into(), ip: ip.into() }];
-    Kind::CreateNode(CreateNode { name: name.into(), addresses })
+    Kind::CreateNode(CreateNode { name: name.into(), addresses, ..Default::default() })
 }
 
 pub(crate) fn create_pool(node: &str, name: &str) -> Kind {

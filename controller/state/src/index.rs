@@ -5,7 +5,11 @@
 
 use std::sync::Arc;
 
-use hawser_proto::v1::{ClusterRecord, Operation, OperationState, Resource};
+use hawser_planted::{Defect, is_planted};
+use hawser_proto::{
+    ids::OperationId,
+    v1::{ClusterRecord, Operation, OperationState, Resource, ResourceLifecycle, Volume},
+};
 use imbl::{OrdMap, OrdSet};
 
 use crate::alloc::NumberPool;
@@ -25,9 +29,9 @@ pub(crate) struct Index {
     /// Group → how many resources were made from it.
     pub(crate) resources_by_group: OrdMap<String, u64>,
     /// (resource, operation) of the operations that run.
-    pub(crate) running: OrdSet<(String, u64)>,
+    pub(crate) running: OrdSet<(String, OperationId)>,
     /// (end on the cluster's clock, operation) of the others.
-    pub(crate) finished: OrdSet<(u64, u64)>,
+    pub(crate) finished: OrdSet<(u64, OperationId)>,
     /// (end of its life on the cluster's clock, request) of the kept outcomes.
     pub(crate) expiry: OrdSet<(u64, RequestName)>,
     /// What a node has to give that has given nothing yet.
@@ -58,7 +62,7 @@ impl Index {
     /// Takes the places and numbers of a resource. False if somebody else has one of the numbers.
     pub(crate) fn add_resource(&mut self, resource: &Resource) -> bool {
         let mut free = true;
-        for volume in resource.volumes.iter().filter(|volume| volume.minor != 0) {
+        for volume in with_minors(resource) {
             free &= self.minors.take(volume.minor);
         }
         for replica in &resource.replicas {
@@ -73,7 +77,7 @@ impl Index {
 
     /// Gives them back.
     pub(crate) fn remove_resource(&mut self, resource: &Resource) {
-        for volume in resource.volumes.iter().filter(|volume| volume.minor != 0) {
+        for volume in with_minors(resource) {
             self.minors.release(volume.minor);
         }
         for replica in &resource.replicas {
@@ -94,14 +98,20 @@ impl Index {
 
     pub(crate) fn add_operation(&mut self, operation: &Operation) {
         if operation.state() == OperationState::Running {
-            self.running.insert((operation.resource.clone(), operation.id));
+            self.running.insert((operation.resource.clone(), operation.id()));
         } else {
-            self.finished.insert((operation.ended_at_elapsed_ms, operation.id));
+            self.finished.insert((operation.ended_at_elapsed_ms, operation.id()));
         }
     }
 
     pub(crate) fn remove_operation(&mut self, operation: &Operation) {
-        self.running.remove(&(operation.resource.clone(), operation.id));
-        self.finished.remove(&(operation.ended_at_elapsed_ms, operation.id));
+        self.running.remove(&(operation.resource.clone(), operation.id()));
+        self.finished.remove(&(operation.ended_at_elapsed_ms, operation.id()));
     }
+}
+
+/// The volumes that hold a minor, for as long as the resource is there: its last node may still use it.
+fn with_minors(resource: &Resource) -> impl Iterator<Item = &Volume> {
+    let freed = is_planted(Defect::MinorReusedEarly) && resource.lifecycle() == ResourceLifecycle::Deleting;
+    resource.volumes.iter().filter(move |volume| volume.minor != 0 && !freed)
 }

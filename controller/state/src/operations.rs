@@ -3,7 +3,10 @@
 //! Progress and attempts are observed, never logged. This file must never decide whether an object may
 //! change: the noun's own file does.
 
-use hawser_proto::v1::{Operation, OperationKind, OperationReason, OperationState};
+use hawser_proto::{
+    ids::{Incarnation, OperationId},
+    v1::{Operation, OperationKind, OperationReason, OperationState},
+};
 
 use crate::{state::State, transaction::Transaction};
 
@@ -18,37 +21,39 @@ pub(crate) const KEPT_FINISHED_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 pub(crate) struct Target<'a> {
     pub(crate) kind: OperationKind,
     pub(crate) resource: &'a str,
-    pub(crate) resource_incarnation: u64,
+    pub(crate) resource_incarnation: Incarnation,
     /// Empty for a whole resource.
     pub(crate) node: &'a str,
 }
 
 /// Starts an operation; its id is the command's log index.
-pub(crate) fn start(transaction: &mut Transaction<'_>, target: Target<'_>, phase: &str) -> u64 {
-    let can_be_cancelled = matches!(target.kind, OperationKind::CreateResource | OperationKind::Attach);
+pub(crate) fn start(transaction: &mut Transaction<'_>, target: Target<'_>) -> OperationId {
+    let can_be_cancelled = matches!(
+        target.kind,
+        OperationKind::CreateResource | OperationKind::CreateReplica | OperationKind::Attach
+    );
     let operation = Operation {
         id: transaction.index,
         kind: target.kind.into(),
         resource: target.resource.to_owned(),
-        resource_incarnation: target.resource_incarnation,
+        resource_incarnation: target.resource_incarnation.get(),
         node: target.node.to_owned(),
         state: OperationState::Running.into(),
-        phase: phase.to_owned(),
         can_be_cancelled,
         started_at_unix_ms: transaction.at_unix_ms,
         ..Operation::default()
     };
-    let id = operation.id;
+    let id = operation.id();
     transaction.put_operation(operation);
     id
 }
 
-/// The operation of this kind that runs; 0 if none does.
-pub(crate) fn running(state: &State, kind: OperationKind, resource: &str, node: &str) -> u64 {
+/// The operation of this kind that runs.
+pub(crate) fn running(state: &State, kind: OperationKind, resource: &str, node: &str) -> Option<OperationId> {
     state
         .running_operations_of(resource)
         .find(|operation| operation.kind() == kind && operation.node == node)
-        .map_or(0, |operation| operation.id)
+        .map(Operation::id)
 }
 
 /// Ends the operation of this kind that runs, if one does.
@@ -60,7 +65,7 @@ pub(crate) fn end(
     reason: Option<OperationReason>,
 ) {
     let id = running(transaction.state(), kind, resource, node);
-    let Some(operation) = transaction.state().operation(id) else { return };
+    let Some(operation) = id.and_then(|id| transaction.state().operation(id)) else { return };
     let operation = Operation {
         state: ended_as.into(),
         can_be_cancelled: false,

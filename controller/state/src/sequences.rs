@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use hawser_proto::{
     sizes::{GIB, MIB},
     v1::{
-        AdvanceOperation, CancelOperation, Command, ConfirmAttached, ConfirmDetached, ConfirmReplicaRemoved,
-        ConfirmResourceReady, CreateAttachment, CreateResource, CreateResourceGroup, DeleteAttachment,
-        DeleteNode, DeletePool, DeleteResource, Layer, NumberRange, Outdate, PlacedReplica, RecordNodeFacts,
-        RecordPoolCapacity, RequestKey, Synced, TakeOver, Tick, command::Command as Kind, outcome,
+        AnnounceMember, CancelOperation, Command, ConfirmAttached, ConfirmDetached, ConfirmReplicaRemoved,
+        ConfirmResourceReady, CreateAttachment, CreateReplica, CreateResource, CreateResourceGroup,
+        DeleteAttachment, DeleteNode, DeletePool, DeleteReplica, DeleteResource, Layer, NodeLost,
+        NumberRange, Outdate, PlacedReplica, RecordMemberJoined, RecordNodeFacts, RecordPoolCapacity,
+        ReleaseReplica, RemoveMember, RequestKey, Synced, TakeOver, Tick, command::Command as Kind, outcome,
     },
 };
 use proptest::{prelude::*, sample::Index, strategy::ValueTree, test_runner::TestRunner};
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// How many kinds of command [`kind`] knows.
-const VERBS: u8 = 26;
+const VERBS: u8 = 33;
 
 /// A command over a small world. What it refers to is looked up when it is applied, so that most of a
 /// sequence makes sense; `skew` makes some of it wrong.
@@ -74,11 +75,15 @@ fn kind(cluster: &Cluster, step: &Step) -> Kind {
     let pool_incarnation = state.pool(&node, POOL).map_or(0, |pool| pool.incarnation) + skew;
     let resource = state.resource(&name);
     let resource_incarnation = resource.map_or(0, |resource| resource.incarnation) + skew;
+    let of_replica = resource.and_then(|resource| resource.replicas.iter().find(|found| found.node == node));
+    let replica_incarnation = of_replica.map_or(0, |replica| replica.incarnation) + skew;
     let arbitration = resource.and_then(|resource| resource.arbitration.clone()).unwrap_or_default();
     let attachment_incarnation =
         state.attachment(&name, &node).map_or(0, |attachment| attachment.incarnation) + skew;
     let operations: Vec<u64> = state.operations().map(|operation| operation.id).collect();
     let operation = if operations.is_empty() { 0 } else { *step.pick.get(&operations) };
+    let members: Vec<_> = state.members().cloned().collect();
+    let member = step.pick.get(&members).clone();
     let revision = cluster.index.saturating_sub(skew * 3);
     match step.verb {
         0 => create_node(&node, &format!("10.0.0.{}", step.node)),
@@ -119,7 +124,7 @@ fn kind(cluster: &Cluster, step: &Step) -> Kind {
         12 => Kind::DeleteResource(DeleteResource { name }),
         13 | 14 => Kind::ConfirmReplicaRemoved(ConfirmReplicaRemoved {
             resource: name,
-            replica_incarnation: resource_incarnation,
+            replica_incarnation,
             node,
             revision,
         }),
@@ -155,7 +160,26 @@ fn kind(cluster: &Cluster, step: &Step) -> Kind {
             node,
         }),
         23 => Kind::CancelOperation(CancelOperation { id: operation }),
-        24 => Kind::AdvanceOperation(AdvanceOperation { id: operation, phase: "connect".into() }),
+        24 => Kind::AnnounceMember(AnnounceMember { address: format!("{node}:6470"), name: node }),
+        25 => Kind::RecordMemberJoined(RecordMemberJoined {
+            raft_id: member.raft_id,
+            store_incarnation: u64::from(step.other) * (1 - skew),
+        }),
+        26 => Kind::RemoveMember(RemoveMember { raft_id: member.raft_id + skew, name: member.name }),
+        27 | 28 => Kind::CreateReplica(CreateReplica {
+            resource: name,
+            resource_incarnation,
+            placed: Some(cluster.placed(&node)),
+            computed_at_revision: revision,
+        }),
+        29 => Kind::DeleteReplica(DeleteReplica { resource: name, node }),
+        30 => Kind::ReleaseReplica(ReleaseReplica { resource: name, replica_incarnation, node, revision }),
+        // Rarely: nothing comes back from it.
+        31 if step.other > 2 => Kind::NodeLost(NodeLost {
+            node,
+            incarnation: node_incarnation,
+            accept_data_loss: if step.other == 4 { vec![name] } else { Vec::new() },
+        }),
         _ => Kind::Tick(Tick { elapsed_ms: u64::from(step.other) * 20 * 60 * 1000 }),
     }
 }

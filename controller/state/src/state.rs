@@ -5,9 +5,12 @@
 
 use std::sync::Arc;
 
-use hawser_proto::v1::{
-    Attachment, ClusterRecord, IdempotencyRecord, Member, Node, Operation, Resource, ResourceGroup,
-    SnapshotRecord, StoragePool, snapshot_record::Record,
+use hawser_proto::{
+    ids::OperationId,
+    v1::{
+        Attachment, ClusterRecord, IdempotencyRecord, Member, Node, Operation, Resource, ResourceGroup,
+        SnapshotRecord, StoragePool, snapshot_record::Record,
+    },
 };
 use imbl::OrdMap;
 use prost::Message;
@@ -27,7 +30,7 @@ pub struct State {
     pub(crate) resources: OrdMap<String, Arc<Resource>>,
     /// By (resource, node).
     pub(crate) attachments: OrdMap<(String, String), Arc<Attachment>>,
-    pub(crate) operations: OrdMap<u64, Arc<Operation>>,
+    pub(crate) operations: OrdMap<OperationId, Arc<Operation>>,
     pub(crate) idempotency: OrdMap<RequestName, Arc<IdempotencyRecord>>,
     pub(crate) index: Index,
     /// The state as it was when the log last passed a multiple of the checksum interval.
@@ -114,6 +117,11 @@ impl State {
         self.members.get(&raft_id).map(AsRef::as_ref)
     }
 
+    /// A controller that was removed, by its Raft id; the last ones are remembered.
+    pub fn removed_member(&self, raft_id: u64) -> Option<&Member> {
+        self.cluster.removed_members.iter().find(|member| member.raft_id == raft_id)
+    }
+
     /// The nodes, by name.
     pub fn nodes(&self) -> impl DoubleEndedIterator<Item = &Node> {
         self.nodes.values().map(AsRef::as_ref)
@@ -157,12 +165,6 @@ impl State {
         self.resources.values().map(AsRef::as_ref)
     }
 
-    /// The resources with a name after `name`, in order: the next page of a list.
-    pub fn resources_after<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Resource> {
-        let after = (std::ops::Bound::Excluded(name.to_owned()), std::ops::Bound::Unbounded);
-        self.resources.range(after).map(|(_, resource)| resource.as_ref())
-    }
-
     /// A resource.
     pub fn resource(&self, name: &str) -> Option<&Resource> {
         self.resources.get(name).map(AsRef::as_ref)
@@ -202,7 +204,7 @@ impl State {
     }
 
     /// An operation.
-    pub fn operation(&self, id: u64) -> Option<&Operation> {
+    pub fn operation(&self, id: OperationId) -> Option<&Operation> {
         self.operations.get(&id).map(AsRef::as_ref)
     }
 
@@ -215,7 +217,7 @@ impl State {
     pub fn running_operations_of<'a>(&'a self, resource: &'a str) -> impl Iterator<Item = &'a Operation> {
         self.index
             .running
-            .range((resource.to_owned(), 0)..)
+            .range((resource.to_owned(), OperationId::default())..)
             .take_while(move |(of, _)| of == resource)
             .filter_map(|(_, id)| self.operation(*id))
     }
@@ -279,7 +281,7 @@ impl State {
             }
             Record::Operation(object) => {
                 self.index.add_operation(&object);
-                self.operations.insert(object.id, Arc::new(object)).is_none()
+                self.operations.insert(object.id(), Arc::new(object)).is_none()
             }
             Record::Idempotency(object) => self.keep_answer(object),
         }

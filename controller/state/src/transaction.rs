@@ -5,9 +5,12 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use hawser_proto::v1::{
-    Attachment, Change, ClusterRecord, Member, Node, NumberRange, Operation, Resource, ResourceGroup,
-    StoragePool,
+use hawser_proto::{
+    ids::OperationId,
+    v1::{
+        Attachment, Change, ClusterRecord, Member, Node, NumberRange, Operation, Resource, ResourceGroup,
+        StoragePool,
+    },
 };
 
 use crate::{
@@ -90,6 +93,12 @@ impl<'a> Transaction<'a> {
     pub(crate) fn put_member(&mut self, member: Member) {
         self.changes.push(member.changed());
         self.state.members.insert(member.raft_id, Arc::new(member));
+    }
+
+    pub(crate) fn remove_member(&mut self, raft_id: u64) {
+        if let Some(member) = self.state.members.remove(&raft_id) {
+            self.changes.push(member.removed());
+        }
     }
 
     pub(crate) fn put_node(&mut self, node: Node) {
@@ -183,16 +192,16 @@ impl<'a> Transaction<'a> {
     }
 
     pub(crate) fn put_operation(&mut self, operation: Operation) {
-        if let Some(before) = self.state.operations.remove(&operation.id) {
+        if let Some(before) = self.state.operations.remove(&operation.id()) {
             self.state.index.remove_operation(&before);
         }
         self.changes.push(operation.changed());
         self.state.index.add_operation(&operation);
-        self.state.operations.insert(operation.id, Arc::new(operation));
+        self.state.operations.insert(operation.id(), Arc::new(operation));
     }
 
     /// Forgets an operation that has ended.
-    pub(crate) fn remove_operation(&mut self, id: u64) {
+    pub(crate) fn remove_operation(&mut self, id: OperationId) {
         if let Some(operation) = self.state.operations.remove(&id) {
             self.state.index.remove_operation(&operation);
             self.changes.push(operation.removed());

@@ -4,6 +4,7 @@
 //! never be told by a panic.
 
 use hawser_proto::{
+    ids::{OperationId, OutdateNumber, OwnerGeneration},
     names::InvalidField,
     v1::{Applied, Outcome, Rejected, RejectionReason, Stale, outcome},
 };
@@ -14,8 +15,8 @@ pub(crate) type Verdict<T = Success> = Result<T, Denial>;
 /// What the outcome tells of a command that was carried out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Success {
-    /// Id of the operation that carries it out; 0 if none.
-    pub(crate) operation: u64,
+    /// The operation that carries it out.
+    pub(crate) operation: Option<OperationId>,
     /// What the command gave, see `Applied.number`.
     pub(crate) number: u64,
     /// The node that a resource was taken from; empty if it was from none.
@@ -24,14 +25,25 @@ pub(crate) struct Success {
 
 impl Success {
     /// Done, with nothing further to tell.
-    pub(crate) const DONE: Self = Self { operation: 0, number: 0, taken_over_from: String::new() };
+    pub(crate) const DONE: Self = Self { operation: None, number: 0, taken_over_from: String::new() };
 
-    pub(crate) fn operation(operation: u64) -> Self {
+    pub(crate) fn operation(operation: Option<OperationId>) -> Self {
         Self { operation, ..Self::DONE }
     }
 
-    pub(crate) fn number(number: u64) -> Self {
-        Self { number, ..Self::DONE }
+    /// A replica was outdated by the entry of this number.
+    pub(crate) fn outdated(number: OutdateNumber) -> Self {
+        Self { number: number.get(), ..Self::DONE }
+    }
+
+    /// A node may write, from this generation of the owner on.
+    pub(crate) fn granted(generation: OwnerGeneration, operation: Option<OperationId>) -> Self {
+        Self { operation, number: generation.get(), ..Self::DONE }
+    }
+
+    /// The member under this raft id was announced or removed.
+    pub(crate) fn member(raft_id: u64) -> Self {
+        Self { number: raft_id, ..Self::DONE }
     }
 }
 
@@ -94,6 +106,7 @@ impl From<InvalidField> for Denial {
 pub(crate) fn outcome(verdict: Verdict, revision: u64) -> Outcome {
     let outcome = match verdict {
         Ok(Success { operation, number, taken_over_from }) => {
+            let operation = operation.map_or(0, OperationId::get);
             outcome::Outcome::Applied(Applied { revision, operation, number, taken_over_from })
         }
         Err(Denial::Rejected(rejected)) => outcome::Outcome::Rejected(rejected),

@@ -24,7 +24,7 @@ fn revision(cluster: &Cluster) -> u64 {
     cluster.members[0].controller.as_ref().unwrap().consensus.view().revision()
 }
 
-fn field(status: &Status) -> String {
+pub(crate) fn field(status: &Status) -> String {
     let details = status.get_error_details();
     details
         .bad_request()
@@ -117,7 +117,8 @@ async fn wrong_objects_are_refused_and_nothing_is_written() {
         ("n2", vec![address("default", "10.0.0.1"), address("default", "10.0.0.2")], "addresses[1].name"),
     ];
     for (name, addresses, named) in nodes {
-        let request = v1::CreateNodeRequest { request_key: key(), name: name.into(), addresses };
+        let request =
+            v1::CreateNodeRequest { request_key: key(), name: name.into(), addresses, ..Default::default() };
         let status = cluster.nodes(0).create_node(request).await.unwrap_err();
         assert_eq!((status.code(), field(&status).as_str()), (Code::InvalidArgument, named), "{status:?}");
     }
@@ -232,6 +233,7 @@ async fn a_satellite_speaks_for_its_own_registered_node_only() {
         peer: "n1".into(),
         generation: 1,
         request_key: key(),
+        lineage: 1,
     };
     let status = arbiter.outdate(request).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);

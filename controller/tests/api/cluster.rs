@@ -17,7 +17,8 @@ use hawser_process::tls::{Authority, Identity, Role, install_crypto_provider};
 use hawser_proto::v1::{
     self, attachment_service_client::AttachmentServiceClient, cluster_service_client::ClusterServiceClient,
     node_service_client::NodeServiceClient, operation_service_client::OperationServiceClient,
-    pool_service_client::PoolServiceClient, resource_service_client::ResourceServiceClient,
+    pool_service_client::PoolServiceClient, replica_service_client::ReplicaServiceClient,
+    resource_service_client::ResourceServiceClient,
 };
 use tempfile::TempDir;
 use tokio::{
@@ -195,6 +196,10 @@ impl Cluster {
         AttachmentServiceClient::new(self.administrator(member))
     }
 
+    pub(crate) fn replicas(&self, member: usize) -> ReplicaServiceClient<Channel> {
+        ReplicaServiceClient::new(self.administrator(member))
+    }
+
     /// Waits until the operation has ended, and returns how.
     pub(crate) async fn wait(&self, member: usize, id: u64) -> v1::Operation {
         let mut client = OperationServiceClient::new(self.administrator(member));
@@ -223,7 +228,7 @@ impl Cluster {
 pub(crate) fn node_request(name: &str) -> v1::CreateNodeRequest {
     let ip = format!("10.77.0.{}", name.trim_start_matches('n'));
     let addresses = vec![v1::Address { name: "default".into(), ip }];
-    v1::CreateNodeRequest { request_key: key(), name: name.into(), addresses }
+    v1::CreateNodeRequest { request_key: key(), name: name.into(), addresses, ..Default::default() }
 }
 
 pub(crate) fn pool_request(node: &str, volume_group: &str) -> v1::CreatePoolRequest {

@@ -1,6 +1,9 @@
 //! A resource from its creation to its end, as a person sees it through the API.
 
-use hawser_proto::v1::{self, watch_service_client::WatchServiceClient};
+use hawser_proto::{
+    ids::OperationId,
+    v1::{self, watch_service_client::WatchServiceClient},
+};
 use tonic::Code;
 
 use super::{
@@ -102,7 +105,7 @@ async fn a_resource_is_created_attached_detached_and_deleted() {
     let cluster = Cluster::single().await;
     let _satellites = two_nodes(&cluster).await;
     let mut watch = WatchServiceClient::new(cluster.administrator(0))
-        .watch(v1::WatchRequest { after_revision: 0 })
+        .watch(v1::WatchRequest::default())
         .await
         .unwrap()
         .into_inner();
@@ -197,7 +200,7 @@ async fn an_operation_that_waits_says_why_and_can_be_cancelled() {
     let reason = async {
         let mut revisions = view.revisions();
         loop {
-            if let Some(reason) = view.state().operation(id).unwrap().waits_for.clone() {
+            if let Some(reason) = view.state().operation(OperationId::new(id)).unwrap().waits_for.clone() {
                 return reason;
             }
             revisions.changed().await.unwrap();

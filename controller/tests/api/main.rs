@@ -7,6 +7,12 @@
 mod bad_input;
 mod cluster;
 mod lifecycle;
+mod limits;
+mod listing;
+mod lost_node;
+mod members;
 mod relaying;
+mod replicas;
 mod satellite;
 mod take_over;
+mod watching;

@@ -12,7 +12,8 @@ use super::{
     satellite::Satellite,
 };
 
-async fn leader_and_followers(cluster: &Cluster) -> (usize, Vec<usize>) {
+/// Positions of the member that leads, once one does, and of the others that run.
+pub(crate) async fn leader_and_followers(cluster: &Cluster) -> (usize, Vec<usize>) {
     let known = async {
         loop {
             for (position, member) in cluster.members.iter().enumerate() {

@@ -3,9 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use hawser_process::tls::Role;
-use hawser_proto::v1::{
-    self, controller_message::Message as Down, satellite_message::Message as Up,
-    session_service_client::SessionServiceClient,
+use hawser_proto::{
+    ids::DocumentVersion,
+    v1::{
+        self, controller_message::Message as Down, satellite_message::Message as Up,
+        session_service_client::SessionServiceClient,
+    },
 };
 use prost::Message;
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -176,17 +179,19 @@ impl Actor {
             incarnation: pool.incarnation,
             capacity_bytes: 100 << 30,
             free_bytes: 90 << 30,
+            lineage: document.lineage,
             ..Default::default()
         });
         let replicas: Vec<_> = document
             .replicas
             .iter()
-            .map(|replica| self.replica(&script, document.revision, replica))
+            .map(|replica| self.replica(&script, document.version(), replica))
             .collect();
         let removed = document.removed.iter().map(|removed| v1::RemovalConfirmed {
             resource: removed.resource.clone(),
             replica_incarnation: removed.replica_incarnation,
             revision: document.revision,
+            lineage: document.lineage,
         });
         let report = v1::Report {
             sequence: self.sequence,
@@ -200,7 +205,12 @@ impl Actor {
         self.send(Up::Report(report)).await;
     }
 
-    fn replica(&self, script: &Script, revision: u64, replica: &v1::DesiredReplica) -> v1::ReplicaObserved {
+    fn replica(
+        &self,
+        script: &Script,
+        version: DocumentVersion,
+        replica: &v1::DesiredReplica,
+    ) -> v1::ReplicaObserved {
         let attached = replica.attachment() == v1::DesiredAttachment::Attached;
         let disk = script.disk.unwrap_or(v1::DiskState::UpToDate);
         let volumes = replica.volumes.iter().map(|volume| v1::VolumeObserved {
@@ -228,8 +238,11 @@ impl Actor {
         v1::ReplicaObserved {
             resource: replica.resource.clone(),
             replica_incarnation: replica.replica_incarnation,
-            revision,
+            revision: version.revision.get(),
+            lineage: version.lineage.get(),
             presence: v1::Presence::Present.into(),
+            in_kernel: v1::Presence::Present.into(),
+            follows_document: true,
             role: role.into(),
             volumes: volumes.collect(),
             peers: peers.collect(),

@@ -25,6 +25,7 @@ async fn ask_to_outdate(cluster: &Cluster, node: &str, peer: &str, generation: u
         peer: peer.into(),
         generation,
         request_key: key(),
+        lineage: 1,
     };
     soon("the arbiter's answer", arbiter.outdate(request)).await.unwrap().into_inner()
 }
@@ -106,7 +107,7 @@ async fn the_owner_goes_on_and_its_peer_cannot_take_over() {
     let refused =
         soon("the refusal", cluster.attachments(0).create_attachment(request("n2"))).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
-    assert!(refused.message().contains("the copy of data on node n2 is behind"), "{}", refused.message());
+    assert!(refused.message().contains("the replica of data on node n2 is behind"), "{}", refused.message());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,6 +148,45 @@ async fn a_disk_that_fails_beside_a_good_copy_is_marked() {
     wait_until(&cluster, "the sync", |resource| outdated(resource).is_empty()).await;
 }
 
+/// Numbers of another history of the cluster mean other things: a question about them is neither answered with yes
+/// nor with no, so that whoever asks stays frozen and goes on asking.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_of_another_lineage_has_no_answer() {
+    let cluster = Cluster::single().await;
+    let _satellites = two_nodes(&cluster).await;
+    create(&cluster, "data").await;
+    attach(&cluster, "data", "n1").await;
+    let before = resource(&cluster).await;
+    let mut arbiter = ArbiterServiceClient::new(cluster.channel(0, Role::Satellite, "n1"));
+    for lineage in [0, 2] {
+        let outdate = v1::OutdateRequest {
+            node: "n1".into(),
+            resource: "data".into(),
+            resource_incarnation: before.incarnation,
+            peer: "n2".into(),
+            generation: 1,
+            request_key: key(),
+            lineage,
+        };
+        let confirm = v1::ConfirmOwnerRequest {
+            node: "n1".into(),
+            resource: "data".into(),
+            resource_incarnation: before.incarnation,
+            generation: 1,
+            lineage,
+        };
+        let refusals =
+            [arbiter.outdate(outdate).await.unwrap_err(), arbiter.confirm_owner(confirm).await.unwrap_err()];
+        for status in refusals {
+            assert_eq!(status.code(), Code::FailedPrecondition);
+            assert!(
+                status.message().contains(&format!("lineage {lineage}, but this cluster is at lineage 1"))
+            );
+        }
+    }
+    assert_eq!(resource(&cluster).await, before);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_generation_stands_until_it_is_taken() {
     let cluster = Cluster::single().await;
@@ -163,6 +203,7 @@ async fn a_generation_stands_until_it_is_taken() {
             resource: "data".into(),
             resource_incarnation,
             generation,
+            lineage: 1,
         };
         let answer = arbiter.confirm_owner(question).await.unwrap().into_inner();
         assert_eq!(answer.confirmed, expected, "{resource_incarnation} {generation}");

@@ -14,13 +14,15 @@ use std::{
 
 use hawser_controller::consensus::{
     Committed, Consensus, Introducer, ORDER_FILE, Options, OrderedNumbers, ProposeError, Retention,
-    StartError, Status as Numbers, StoreOrder, Timing, Transport,
+    StartError, Status as Numbers, StoreOrder, Timing, Transport, sled_engine::SledEngines,
 };
 use hawser_proto::v1::{self, command::Command};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Extensions, Request, Status, service::interceptor::InterceptedService, transport::Endpoint};
+
+use crate::wire::Wire;
 
 pub(crate) const CLUSTER: &str = "c0ffee";
 /// Longer than anything that a test waits for takes on a busy machine.
@@ -49,9 +51,10 @@ impl Transport for Clear {
     }
 }
 
-fn note_sender(mut request: Request<()>) -> Result<Request<()>, Status> {
+fn note_sender(mut request: Request<()>, wire: &Wire, receiver: &str) -> Result<Request<()>, Status> {
     let agent = request.metadata().get("user-agent").and_then(|agent| agent.to_str().ok());
     let name = agent.and_then(|agent| agent.split(' ').next()).unwrap_or_default().to_owned();
+    wire.pass(&name, receiver)?;
     request.extensions_mut().insert(Sender(name));
     Ok(request)
 }
@@ -62,6 +65,7 @@ pub(crate) struct Member {
     pub(crate) directory: TempDir,
     pub(crate) address: SocketAddr,
     pub(crate) retention: Retention,
+    pub(crate) wire: Wire,
     running: Option<(Runtime, Consensus)>,
 }
 
@@ -74,6 +78,7 @@ impl Member {
             directory: tempfile::tempdir().unwrap(),
             address: port.local_addr().unwrap(),
             retention: Retention::default(),
+            wire: Wire::new(),
             running: None,
         }
     }
@@ -125,10 +130,15 @@ impl Member {
             timing: Timing::default(),
             retention: self.retention,
             transport: Arc::new(Clear { name: self.name.clone() }),
+            engines: Arc::new(SledEngines),
+            seed: rand::random(),
             fresh_incarnation: rand::random::<u64>() | 1,
         }))?;
         let listener = runtime.block_on(tokio::net::TcpListener::bind(self.address)).unwrap();
-        let service = InterceptedService::new(consensus.raft_service(), note_sender);
+        let (wire, receiver) = (self.wire.clone(), self.name.clone());
+        let service = InterceptedService::new(consensus.raft_service(), move |request: Request<()>| {
+            note_sender(request, &wire, &receiver)
+        });
         runtime.spawn(
             tonic::transport::Server::builder()
                 .add_service(service)
@@ -199,6 +209,31 @@ impl Member {
         committed.revision
     }
 
+    /// Waits until this member says that it cannot go on, and returns why.
+    pub(crate) fn wait_to_end(&self) -> String {
+        self.wait("the end", self.consensus().failed())
+    }
+
+    /// Removes a member, where this one leads.
+    pub(crate) fn remove(&self, raft_id: u64, name: &str) {
+        self.wait("leave to remove", self.consensus().check_removal(raft_id)).unwrap();
+        let remove = v1::RemoveMember { raft_id, name: name.to_owned() };
+        applied(&self.propose(Command::RemoveMember(remove)).unwrap());
+    }
+
+    /// Waits on the leader until Raft has let a member go.
+    pub(crate) fn wait_until_left(&self, raft_id: u64) {
+        let left = self.wait("its leave", self.consensus().wait_until_left(raft_id, PATIENCE));
+        assert_eq!(left, Ok(true));
+    }
+
+    /// What this member says of another: its role, and why it does not vote.
+    pub(crate) fn role_of(&self, name: &str) -> Option<(v1::MemberRole, String)> {
+        let members = self.consensus().status().members;
+        let found = members.into_iter().find(|member| member.member.name == name);
+        found.map(|member| (member.role, member.reason))
+    }
+
     /// Announces a new controller; returns its raft id.
     pub(crate) fn announce(&self, member: &Self) -> u64 {
         let announce = v1::AnnounceMember { name: member.name.clone(), address: member.address.to_string() };
@@ -223,7 +258,7 @@ pub(crate) fn create_node(name: &str) -> Command {
     static MADE: AtomicU32 = AtomicU32::new(0);
     let ip = Ipv4Addr::from_bits(0x0a00_0001 + MADE.fetch_add(1, Ordering::Relaxed)).to_string();
     let addresses = vec![v1::Address { name: "default".to_owned(), ip }];
-    Command::CreateNode(v1::CreateNode { name: name.to_owned(), addresses })
+    Command::CreateNode(v1::CreateNode { name: name.to_owned(), addresses, ..Default::default() })
 }
 
 pub(crate) fn applied(committed: &Committed) -> v1::Applied {
@@ -249,6 +284,7 @@ pub(crate) fn three_members(retention: Retention) -> Vec<Member> {
     for name in ["n2", "n3"] {
         let mut member = Member::new(name);
         member.retention = retention;
+        member.wire = members[0].wire.clone();
         let raft_id = members[0].announce(&member);
         member.order_join(raft_id, &members[0]);
         member.start().unwrap();

@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod cluster;
+mod hand_over;
+mod pre_vote;
+mod removal;
+mod wire;
 
 use std::fs;
 
@@ -156,7 +160,11 @@ fn a_member_that_lost_its_store_is_not_let_in_under_its_old_id() {
     // When it starts with its new, empty store.
     members[lost].start().unwrap();
 
-    // Then it hears nothing of the cluster, while the others go on.
+    // Then it is told what to do and hears nothing of the cluster, while the others go on.
+    let reason = members[lost].wait_to_end();
+    for words in ["a lost store is not replaced", "cluster remove-member", "cluster add-member"] {
+        assert!(reason.contains(words), "{reason}");
+    }
     let revision = members[leading].create_node("web");
     let third = (leading + 2) % 3;
     members[third].wait_for_revision(revision);

@@ -287,6 +287,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::os::unix::fs::PermissionsExt;
 
+    use hawser_hostile::{check, texts};
+
     use super::*;
 
     const CLUSTER: &str = "6f0b2f8e-0f4f-4a4e-9d55-0d0b63d1a001";
@@ -361,5 +363,29 @@ mod tests {
         assert!(missing.to_string().contains("hawser cluster init"), "{missing}");
         assert!(mixed.to_string().contains("is not the key of ca.crt"), "{mixed}");
         assert!(leaf.to_string().contains("not the certificate of an authority"), "{leaf}");
+    }
+
+    #[test]
+    fn hostile_files_of_an_authority() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("ca");
+        Authority::generate(CLUSTER, SystemTime::now()).unwrap().save(&place).unwrap();
+        let files = [AUTHORITY_FILE, AUTHORITY_KEY_FILE].map(|name| place.join(name));
+        let whole = files.each_ref().map(|path| fs::read_to_string(path).unwrap());
+        check(
+            &texts(&whole.each_ref().map(String::as_str), &["-----BEGIN CERTIFICATE-----", "AAAA"]),
+            |text| {
+                for (path, whole) in files.iter().zip(&whole) {
+                    fs::write(path, &text).unwrap();
+                    match Authority::open(&place) {
+                        Ok(authority) => assert_eq!(authority.cluster_id(), CLUSTER),
+                        Err(error) => {
+                            assert!(error.to_string().contains(&*place.to_string_lossy()), "{error}")
+                        }
+                    }
+                    fs::write(path, whole).unwrap();
+                }
+            },
+        );
     }
 }

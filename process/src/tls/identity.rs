@@ -7,6 +7,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use rustls::{
@@ -97,6 +98,10 @@ pub enum IdentityError {
     },
 }
 
+/// A handshake takes two round trips. Whoever has not ended it after that time has no certificate, and room for a
+/// connection is not for those.
+pub const HANDSHAKE: Duration = Duration::from_secs(5);
+
 /// A checked identity, ready to serve and to dial.
 #[derive(Clone)]
 pub struct Identity {
@@ -182,6 +187,7 @@ impl Identity {
             .identity(self.tonic_identity())
             .client_ca_root(Certificate::from_pem(&self.authority_pem))
             .client_auth_optional(false)
+            .timeout(HANDSHAKE)
     }
 
     /// How to dial: the server must show a controller's certificate of this cluster.
@@ -225,7 +231,9 @@ fn check_validity(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::time::{Duration, SystemTime};
+    use std::time::SystemTime;
+
+    use hawser_hostile::{check, texts};
 
     use super::{super::Authority, *};
 
@@ -289,5 +297,30 @@ mod tests {
         saved(directory.path(), Role::Controller, "n1", long_ago);
         let expired = Identity::load(directory.path()).err().unwrap().to_string();
         assert!(expired.contains("clock"), "{expired}");
+    }
+
+    #[test]
+    fn hostile_files_of_an_identity_are_refused_or_the_holders_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = ["ca.crt", "tls.crt", "tls.key"].map(|name| directory.path().join(name));
+        saved(directory.path(), Role::Satellite, "n1", SystemTime::now());
+        let whole = files.each_ref().map(|path| fs::read_to_string(path).unwrap());
+        let samples = whole.each_ref().map(String::as_str);
+        check(
+            &texts(&samples, &["-----BEGIN CERTIFICATE-----", "-----END PRIVATE KEY-----", "AAAA"]),
+            |text| {
+                for (path, whole) in files.iter().zip(&whole) {
+                    fs::write(path, &text).unwrap();
+                    match Identity::load(directory.path()) {
+                        Ok(identity) => assert_eq!(identity.own().caller(), "satellite/n1"),
+                        Err(error) => assert!(
+                            error.to_string().contains(&*directory.path().to_string_lossy()),
+                            "{error}"
+                        ),
+                    }
+                    fs::write(path, whole).unwrap();
+                }
+            },
+        );
     }
 }

@@ -9,7 +9,7 @@ mod peer;
 mod role;
 
 pub use authority::{Authority, AuthorityError, SignedIdentity};
-pub use identity::{AUTHORITY_FILE, CERTIFICATE_FILE, Identity, IdentityError, KEY_FILE};
+pub use identity::{AUTHORITY_FILE, CERTIFICATE_FILE, HANDSHAKE, Identity, IdentityError, KEY_FILE};
 pub use peer::{PeerError, PeerIdentity};
 pub use role::{Role, UnknownRole};
 

@@ -65,13 +65,13 @@ impl PeerIdentity {
         Self::from_der(certificates.first().ok_or(PeerError::NoCertificate)?)
     }
 
-    /// The peer of an HTTP request below tonic, e.g. in a tower layer that relays whole calls.
+    /// The peer of an HTTP request below tonic, from the request's extensions, e.g. in a tower layer that relays
+    /// whole calls.
     ///
     /// # Errors
     /// As [`PeerIdentity::from_request`].
-    pub fn from_http<B>(request: &http::Request<B>) -> Result<Self, PeerError> {
-        let certificates = request
-            .extensions()
+    pub fn from_extensions(extensions: &http::Extensions) -> Result<Self, PeerError> {
+        let certificates = extensions
             .get::<TlsConnectInfo<TcpConnectInfo>>()
             .and_then(TlsConnectInfo::peer_certs)
             .ok_or(PeerError::NoCertificate)?;
@@ -136,6 +136,7 @@ impl fmt::Display for PeerIdentity {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use hawser_hostile::{bytes, check, texts};
     use rcgen::{CertificateParams, KeyPair, SanType};
 
     use super::*;
@@ -179,5 +180,26 @@ mod tests {
         }
         let garbage = PeerIdentity::from_der(&CertificateDer::from(vec![0x30, 0x01]));
         assert!(matches!(garbage, Err(PeerError::Unreadable(_))), "{garbage:?}");
+    }
+
+    #[test]
+    fn hostile_certificates_speak_for_nobody_that_they_do_not_name() {
+        let whole = certificate(&["https://example.org/", "hawser://c1/satellite/n2"]);
+        check(&bytes(&[whole.as_ref()], &["hawser://c1/controller/n2", "hawser://"]), |der| {
+            if let Ok(peer) = PeerIdentity::from_der(&CertificateDer::from(der.clone())) {
+                let uri = peer.uri();
+                let names_it = der.windows(uri.len()).any(|window| window == uri.as_bytes());
+                assert!(names_it, "{uri} does not stand in the certificate");
+            }
+        });
+    }
+
+    #[test]
+    fn hostile_names_of_holders() {
+        check(&texts(&["hawser://c1/satellite/n2"], &["controller", "administrator", "//"]), |uri| {
+            if let Ok(peer) = PeerIdentity::from_uri(&uri) {
+                assert_eq!(peer.uri(), uri);
+            }
+        });
     }
 }

@@ -49,6 +49,8 @@ impl FromStr for Role {
 
 #[cfg(test)]
 mod tests {
+    use hawser_hostile::{check, texts};
+
     use super::*;
 
     #[test]
@@ -59,5 +61,14 @@ mod tests {
         for word in ["", "Controller", "admin", "controller "] {
             assert_eq!(word.parse::<Role>(), Err(UnknownRole(word.into())));
         }
+    }
+
+    #[test]
+    fn hostile_roles() {
+        check(&texts(&Role::ALL.map(Role::as_str), &[]), |word| {
+            if let Ok(role) = word.parse::<Role>() {
+                assert_eq!(role.as_str(), word);
+            }
+        });
     }
 }

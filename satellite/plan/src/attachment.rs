@@ -1,7 +1,8 @@
 //! The top layer: promotion and gate, and the way back.
 //!
 //! It must never promote a node that is not the owner, whose replica may be behind, or whose peer could be
-//! promoted at the same time: every peer is connected, or Raft has it as outdated.
+//! promoted at the same time: every peer is connected, or Raft has it as outdated. Nor may it ask about, or wait
+//! for, a peer that the document does not have any more.
 
 use crate::{
     desired::{Attachment, Peer, Replica, Volume},
@@ -92,7 +93,7 @@ fn may_promote(
                 if let Some(reason) = arbitration.refused.get(&peer.node) {
                     return plan.wait(format!("may not go on without {}: {reason}", peer.node));
                 }
-                if peer.outdated_number == 0 && !arbitration.overdue.contains(&peer.node) {
+                if peer.outdated_number.is_none() && !arbitration.overdue.contains(&peer.node) {
                     return plan.wait(format!("waits for the connection to {}", peer.node));
                 }
                 // Also where the document has it as outdated: the document may be older than a sync.
@@ -101,7 +102,9 @@ fn may_promote(
             }
         }
     }
-    let usable = |disk| disk == DiskState::UpToDate || (alone && disk == DiskState::Consistent);
+    // Also where the last peer was let go of: it was outdated before.
+    let met_nobody = alone || replica.peers.is_empty();
+    let usable = |disk| disk == DiskState::UpToDate || (met_nobody && disk == DiskState::Consistent);
     if !all_disks(replica, kernel, usable) {
         return plan.wait("waits for the local disk to become UpToDate".to_owned());
     }
@@ -132,7 +135,8 @@ fn unfreeze(
         return plan.wait("I/O is frozen, and this replica may not go on alone: it is behind".to_owned());
     }
     let mut away = replica.peers.iter().filter(|peer| connected(kernel, &peer.node).is_none()).peekable();
-    if away.peek().is_none() {
+    // Frozen for a peer that the document does not have any more: that one was outdated for good before.
+    if away.peek().is_none() && !replica.peers.is_empty() {
         // The kernel does it in the same go. Whoever does it later may do it to the next freeze.
         return plan
             .wait("I/O is frozen until the kernel has sent to its peer what was under way".to_owned());

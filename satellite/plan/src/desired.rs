@@ -3,7 +3,10 @@
 //! A document that cannot be read in one place stops that replica alone, with the field's name; nothing
 //! is guessed.
 
-use hawser_proto::v1;
+use hawser_proto::{
+    ids::{Incarnation, Lineage, OutdateNumber, OwnerGeneration},
+    v1,
+};
 
 use crate::{
     observed::{ReplicaFound, Subject, SubjectVolume},
@@ -61,19 +64,21 @@ pub struct Peer {
     pub node: String,
     /// Whether it has storage.
     pub diskful: bool,
-    /// Log index of the Outdate that stands for it; 0 if none.
-    pub outdated_number: u64,
+    /// Of the `Outdate` that stands for it.
+    pub outdated_number: Option<OutdateNumber>,
 }
 
 /// A replica that this node should have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replica {
+    /// Lineage that all numbers of the document belong to.
+    pub lineage: Lineage,
     /// Hawser's name of the resource.
     pub resource: String,
     /// Incarnation of the resource.
-    pub resource_incarnation: u64,
+    pub resource_incarnation: Incarnation,
     /// Incarnation of this replica.
-    pub incarnation: u64,
+    pub incarnation: Incarnation,
     /// What DRBD has to know; `None` where the resource has no DRBD layer.
     pub drbd: Option<Configuration>,
     /// Peers that the metadata has room for.
@@ -83,11 +88,11 @@ pub struct Replica {
     /// Who may be Primary; empty: nobody.
     pub owner: String,
     /// Of the owner.
-    pub generation: u64,
+    pub generation: OwnerGeneration,
     /// What to offer to a consumer.
     pub attachment: Attachment,
-    /// Log index of the Outdate that stands for this replica; 0 if none.
-    pub outdated_number: u64,
+    /// Of the `Outdate` that stands for this replica.
+    pub outdated_number: Option<OutdateNumber>,
     /// Volumes, by number.
     pub volumes: Vec<Volume>,
     /// The other replicas, by node-id.
@@ -100,7 +105,7 @@ pub struct Removal {
     /// Hawser's name of the resource.
     pub resource: String,
     /// Incarnation of the replica.
-    pub incarnation: u64,
+    pub incarnation: Incarnation,
     /// Name of the DRBD resource; `None` where there is no DRBD layer.
     pub drbd_name: Option<String>,
     /// Volumes, by number.
@@ -126,7 +131,7 @@ impl Desired {
     }
 
     /// Incarnation of the replica on this node.
-    pub fn incarnation(&self) -> u64 {
+    pub fn incarnation(&self) -> Incarnation {
         match self {
             Desired::Replica(replica) => replica.incarnation,
             Desired::Removal(removal) => removal.incarnation,
@@ -204,7 +209,7 @@ impl Desired {
         document: &v1::DesiredDocument,
         wanted: &v1::DesiredReplica,
     ) -> Result<Desired, Unreadable> {
-        Reader { document, resource: &wanted.resource, incarnation: wanted.replica_incarnation }
+        Reader { document, resource: &wanted.resource, incarnation: wanted.replica_incarnation() }
             .replica(wanted)
             .map(|replica| Desired::Replica(Box::new(replica)))
     }
@@ -217,7 +222,7 @@ impl Desired {
         document: &v1::DesiredDocument,
         removed: &v1::RemovedReplica,
     ) -> Result<Desired, Unreadable> {
-        Reader { document, resource: &removed.resource, incarnation: removed.replica_incarnation }
+        Reader { document, resource: &removed.resource, incarnation: removed.replica_incarnation() }
             .removal(removed)
             .map(Desired::Removal)
     }
@@ -239,7 +244,7 @@ pub fn provider(pool: &v1::DesiredPool) -> Option<Provider> {
 struct Reader<'a> {
     document: &'a v1::DesiredDocument,
     resource: &'a str,
-    incarnation: u64,
+    incarnation: Incarnation,
 }
 
 impl Reader<'_> {
@@ -260,14 +265,15 @@ impl Reader<'_> {
         let volumes = self.volumes(&wanted.volumes, provider.as_ref(), with_drbd)?;
         let drbd = if with_drbd { Some(self.configuration(wanted, &volumes)?) } else { None };
         Ok(Replica {
+            lineage: self.document.version().lineage,
             resource: wanted.resource.clone(),
-            resource_incarnation: wanted.resource_incarnation,
-            incarnation: wanted.replica_incarnation,
+            resource_incarnation: wanted.resource_incarnation(),
+            incarnation: wanted.replica_incarnation(),
             drbd,
             maximum_peers: wanted.maximum_peers,
             day0: (wanted.day0_generation_id != 0).then_some(wanted.day0_generation_id),
             owner: wanted.owner.clone(),
-            generation: wanted.generation,
+            generation: wanted.generation(),
             attachment: match wanted.attachment() {
                 v1::DesiredAttachment::Detached => Attachment::Detached,
                 v1::DesiredAttachment::Attached => Attachment::Attached,
@@ -276,7 +282,7 @@ impl Reader<'_> {
                     return Err(self.unreadable("attachment", format!("unknown ({})", wanted.attachment)));
                 }
             },
-            outdated_number: wanted.outdated_number,
+            outdated_number: wanted.outdated_number(),
             volumes,
             peers: wanted
                 .peers
@@ -285,7 +291,7 @@ impl Reader<'_> {
                 .map(|peer| Peer {
                     node: peer.node.clone(),
                     diskful: peer.kind() == v1::ReplicaKind::Diskful,
-                    outdated_number: peer.outdated_number,
+                    outdated_number: peer.outdated_number(),
                 })
                 .collect(),
         })
@@ -296,7 +302,7 @@ impl Reader<'_> {
         let provider = if removed.pool.is_empty() { None } else { Some(self.provider(&removed.pool)?) };
         Ok(Removal {
             resource: removed.resource.clone(),
-            incarnation: removed.replica_incarnation,
+            incarnation: removed.replica_incarnation(),
             drbd_name: with_drbd.then(|| removed.drbd_name.clone()),
             volumes: self.volumes(&removed.volumes, provider.as_ref(), with_drbd)?,
         })

@@ -2,11 +2,14 @@
 //!
 //! It must never attach the disk of a replica that may be behind while no peer is connected: alone, its own
 //! metadata would call it current. Nor may it take a connection down in order before Raft has one side of it as
-//! outdated: no helper is called for that.
+//! outdated: no helper is called for that. Of a peer that the document does not have any more, Raft has had that
+//! since it was told to leave.
+
+use hawser_proto::ids::{OutdateNumber, Revision};
 
 use crate::{
-    desired::Replica,
-    observed::{ConnectionState, DiskState, KernelResource, Looked},
+    desired::{Attachment, Replica},
+    observed::{ConnectionState, DiskState, KernelResource, Looked, Role},
     plan::{Next, Note, Plan, Question},
     situation::{Situation, connected},
     step::{Configuration, Connection, Step},
@@ -50,13 +53,18 @@ pub(crate) fn plan(situation: &Situation<'_>, replica: &Replica, plan: &mut Plan
             plan.wait(format!("cannot see {} in the kernel: {why}", drbd.drbd_name))
         }
         Looked::Absent => {
-            let attach = has_storage(replica) && !situation.behind(replica);
             write.into_iter().for_each(|write| plan.run(write));
-            plan.run(Step::BringUp { configuration: drbd.clone(), attach, connect: true });
-            Next::Stop
+            bring_up(situation, replica, drbd, plan)
         }
         Looked::Present(kernel) => running(situation, replica, drbd, kernel, write, plan),
     }
+}
+
+/// Brings up whatever is missing in the kernel; with the disk unless that may be behind.
+fn bring_up(situation: &Situation<'_>, replica: &Replica, drbd: &Configuration, plan: &mut Plan) -> Next {
+    let attach = has_storage(replica) && !situation.behind(replica);
+    plan.run(Step::BringUp { configuration: drbd.clone(), attach, connect: true });
+    Next::Stop
 }
 
 fn running(
@@ -70,16 +78,14 @@ fn running(
     let written = write.is_none();
     let diskless = has_storage(replica) && !all_disks(replica, kernel, |disk| disk != DiskState::Diskless);
     let complete = replica.volumes.iter().all(|volume| kernel.volumes.contains_key(&volume.number));
-    let adjust = !written && complete && !diskless;
+    let adjust = (!written || kernel.to_a_stranger) && complete && !diskless;
     // Not written before it may be followed: the file would say what the kernel must not do yet.
     if adjust && fall_behind_first(situation, replica, kernel, plan) == Next::Stop {
         return Next::Stop;
     }
     write.into_iter().for_each(|write| plan.run(write));
     if !complete {
-        let attach = has_storage(replica) && !situation.behind(replica);
-        plan.run(Step::BringUp { configuration: drbd.clone(), attach, connect: true });
-        return Next::Stop;
+        return bring_up(situation, replica, drbd, plan);
     }
     if adjust {
         plan.run(Step::Adjust { configuration: drbd.clone() });
@@ -99,7 +105,22 @@ fn running(
             plan.run(Step::Connect(Connection { configuration: drbd.clone(), peer: peer.node.clone() }));
         }
     }
+    if !plan.runs() && waits_for_nobody(situation, replica, kernel) {
+        plan.run(Step::TakeDown { drbd_name: drbd.drbd_name.clone() });
+        plan.run(Step::BringUp { configuration: drbd.clone(), attach: true, connect: true });
+    }
     if plan.runs() { Next::Stop } else { Next::Above }
+}
+
+/// A disk that came up beside a peer which is gone for good says only that it is consistent, for it has not met that
+/// peer. Attached anew it is current.
+fn waits_for_nobody(situation: &Situation<'_>, replica: &Replica, kernel: &KernelResource) -> bool {
+    replica.peers.is_empty()
+        && replica.attachment == Attachment::Detached
+        && kernel.role == Role::Secondary
+        && !situation.behind(replica)
+        && all_disks(replica, kernel, |disk| disk == DiskState::Consistent)
+        && situation.found.gates.values().all(Looked::is_absent)
 }
 
 /// Before a connection is taken down in order, Raft has to have the side as outdated that misses writes from then
@@ -119,15 +140,11 @@ pub(crate) fn fall_behind_first(
         .map(|peer| (peer, arbitration.reported.get(&peer.node).copied().unwrap_or_default()))
         .collect();
     let reported = met.iter().map(|(_, reported)| *reported).max().unwrap_or_default();
-    let own_stands = replica.outdated_number > reported;
+    let own = stands_after(replica.outdated_number, reported);
     let (behind, ahead): (Vec<_>, Vec<_>) =
-        met.into_iter().partition(|(peer, reported)| peer.outdated_number > *reported);
-    plan.proves_nothing_since = behind
-        .iter()
-        .map(|(peer, _)| peer.outdated_number)
-        .chain(own_stands.then_some(replica.outdated_number))
-        .min();
-    if ahead.is_empty() || own_stands {
+        met.into_iter().partition(|(peer, reported)| stands_after(peer.outdated_number, *reported).is_some());
+    plan.proves_nothing_since = behind.iter().filter_map(|(peer, _)| peer.outdated_number).chain(own).min();
+    if ahead.is_empty() || own.is_some() {
         return Next::Above;
     }
     let leave: Vec<_> = if replica.owner == situation.node {
@@ -140,12 +157,17 @@ pub(crate) fn fall_behind_first(
             plan.wait(format!("may not leave {node} behind to change the connection: {reason}"));
             continue;
         }
-        if arbitration.granted.get(node).is_none_or(|number| *number <= reported) {
+        if arbitration.granted.get(node).is_none_or(|number| number.revision() <= reported) {
             plan.ask(Question::Outdate { peer: node.to_owned(), generation: replica.generation });
         }
         plan.wait(format!("has the controllers note that {node} falls behind, to change the connection"));
     }
     Next::Stop
+}
+
+/// The mark that stands, if it was set after everything that was reported.
+fn stands_after(mark: Option<OutdateNumber>, reported: Revision) -> Option<OutdateNumber> {
+    mark.filter(|number| number.revision() > reported)
 }
 
 /// Has Raft told as soon as a disk left UpToDate: of the own one, and as owner of a connected peer's.
@@ -158,7 +180,7 @@ pub(crate) fn say_who_is_behind(situation: &Situation<'_>, replica: &Replica, pl
         }
     };
     if situation.remembered.created && left_up_to_date(situation, replica, kernel) {
-        if replica.outdated_number == 0 && !arbitration.granted.contains_key(situation.node) {
+        if replica.outdated_number.is_none() && !arbitration.granted.contains_key(situation.node) {
             outdate(situation.node);
         }
         return;
@@ -166,7 +188,7 @@ pub(crate) fn say_who_is_behind(situation: &Situation<'_>, replica: &Replica, pl
     if replica.owner != situation.node || !all_disks(replica, kernel, |disk| disk == DiskState::UpToDate) {
         return;
     }
-    for peer in replica.peers.iter().filter(|peer| peer.diskful && peer.outdated_number == 0) {
+    for peer in replica.peers.iter().filter(|peer| peer.diskful && peer.outdated_number.is_none()) {
         let fell_behind = connected(kernel, &peer.node)
             .is_some_and(|found| found.volumes.values().any(|volume| unusable(volume.disk)));
         if fell_behind && !arbitration.granted.contains_key(&peer.node) {

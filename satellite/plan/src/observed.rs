@@ -5,6 +5,8 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use hawser_proto::ids::Incarnation;
+
 use crate::step::{Configuration, DrbdPeer, Generation, Mark, Provider};
 
 /// The outcome of looking for one thing.
@@ -39,7 +41,7 @@ pub struct Subject {
     /// Hawser's name of the resource.
     pub resource: String,
     /// Incarnation of the replica on this node.
-    pub replica_incarnation: u64,
+    pub replica_incarnation: Incarnation,
     /// Name of the DRBD resource; `None` where the resource has no DRBD layer.
     pub drbd_name: Option<String>,
     /// Pool of the backing volumes; `None` on a replica without storage.
@@ -80,6 +82,9 @@ pub struct ReplicaFound {
     pub gates: BTreeMap<u32, Looked<GateFound>>,
     /// Processes that hold a gate, or a file of a file system mounted from one, in any mount namespace.
     pub openers: Looked<Vec<Opener>>,
+    /// How much of each gate's [`GateFound::open_count`] the processes and mounted file systems among `openers` make up,
+    /// by volume number. Nothing for a missing entry. What the kernel itself opened is named and not counted: it lives.
+    pub opens_found: BTreeMap<u32, u32>,
 }
 
 /// A backing volume that is there.
@@ -163,6 +168,8 @@ pub struct KernelResource {
     /// Connections, by Hawser's name of the peer's node. One that does not exist in the kernel is missing,
     /// and counts as [`ConnectionState::StandAlone`].
     pub peers: BTreeMap<String, KernelPeer>,
+    /// There is a connection, or a try to make one, to somebody who is not among the subject's peers.
+    pub to_a_stranger: bool,
 }
 
 /// A volume of a DRBD resource in the kernel.

@@ -1,5 +1,7 @@
 //! What comes out: actions in order, questions to the arbiter, and why nothing more is done.
 
+use hawser_proto::ids::{OutdateNumber, OwnerGeneration};
+
 use crate::{
     attachment, desired::Desired, drbd, release, removal, situation::Situation, step::Step, storage,
 };
@@ -35,12 +37,12 @@ pub enum Question {
         /// Node of the replica that is behind.
         peer: String,
         /// Generation of the owner.
-        generation: u64,
+        generation: OwnerGeneration,
     },
     /// Does this node still own the resource at `generation`?
     ConfirmOwner {
         /// Generation of the owner.
-        generation: u64,
+        generation: OwnerGeneration,
     },
 }
 
@@ -57,7 +59,7 @@ pub struct Plan {
     pub removed: bool,
     /// The actions take a connection down: what was seen before them must not pass for seen under this log entry,
     /// or the `Outdate` that it is would be taken back while its replica falls behind.
-    pub proves_nothing_since: Option<u64>,
+    pub proves_nothing_since: Option<OutdateNumber>,
 }
 
 /// Whether the layer above may be planned in the same go.

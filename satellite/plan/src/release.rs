@@ -70,14 +70,10 @@ pub(crate) fn let_go(
                 ));
             }
         }
-        // A loop device, swap or a target of the kernel's is no process, but may live all the same.
-        Looked::Absent | Looked::Present(_) if leads_somewhere_while_held(found, volumes) => {
-            return plan.wait(format!(
-                "another node has taken over; frozen because {} holds the gate: end it to let this replica rejoin",
-                holders(found)
-            ));
-        }
         Looked::Absent | Looked::Present(_) => {}
+    }
+    if let Some(reason) = held_by_the_unknown(found, volumes) {
+        return plan.wait(reason);
     }
     let failing = fail_gates(found, volumes, plan);
     if let (Some(kernel), Some(drbd_name)) = (frozen, drbd_name) {
@@ -90,11 +86,24 @@ pub(crate) fn let_go(
     close_gates(found, volumes, plan)
 }
 
-/// Whether anything holds a gate that still leads to its device.
-fn leads_somewhere_while_held(found: &ReplicaFound, volumes: &[Volume]) -> bool {
-    volumes.iter().any(|volume| {
-        matches!(found.gates.get(&volume.number), Some(Looked::Present(gate))
-            if gate.open_count > 0 && gate.table != GateTable::Error)
+/// Why a gate that still leads to its device may have a living holder that was not found, e.g. a process that mapped
+/// it into its memory and closed it, or something of the kernel's that nobody knows here.
+fn held_by_the_unknown(found: &ReplicaFound, volumes: &[Volume]) -> Option<String> {
+    volumes.iter().find_map(|volume| {
+        let gate = found.gates.get(&volume.number)?.present()?;
+        let opens_found = found.opens_found.get(&volume.number).copied().unwrap_or(0);
+        if gate.table == GateTable::Error || gate.open_count <= opens_found {
+            return None;
+        }
+        let known = match found.openers.present() {
+            Some(openers) if !openers.is_empty() => holders(found),
+            _ => "nobody".to_owned(),
+        };
+        Some(format!(
+            "another node has taken over; frozen because something that was not found has {} open (the kernel counts {}, \
+             found: {known}): end it, or restart this node, to let this replica rejoin",
+            volume.gate.name, gate.open_count
+        ))
     })
 }
 

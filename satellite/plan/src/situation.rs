@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hawser_proto::ids::{OutdateNumber, Revision};
+
 use crate::{
     desired::{Desired, Peer, Replica},
     observed::{ConnectionState, KernelPeer, KernelResource, ReplicaFound},
@@ -26,10 +28,10 @@ pub struct Arbitration {
     /// Nodes that were outdated on this node's word, at the document's generation, with the number of the
     /// `Outdate`. A peer's is not worth anything before the document has it as well
     /// ([`Arbitration::lets_go_on_without`]).
-    pub granted: BTreeMap<String, u64>,
+    pub granted: BTreeMap<String, OutdateNumber>,
     /// The latest revision under which each peer may have been reported as connected. An `Outdate` up to it may be
     /// about to be taken back; a later one stands as long as nothing else is reported.
-    pub reported: BTreeMap<String, u64>,
+    pub reported: BTreeMap<String, Revision>,
     /// Nodes of which a committed answer refused to say that they are behind, with the reason. Forgotten
     /// with the next change of what is desired.
     pub refused: BTreeMap<String, String>,
@@ -46,7 +48,8 @@ impl Arbitration {
     pub fn lets_go_on_without(&self, peer: &Peer) -> bool {
         self.granted
             .get(&peer.node)
-            .is_some_and(|number| peer.outdated_number != 0 && peer.outdated_number >= *number)
+            .zip(peer.outdated_number)
+            .is_some_and(|(granted, standing)| standing >= *granted)
     }
 }
 
@@ -69,7 +72,7 @@ impl Situation<'_> {
     /// Whether this replica must not be taken for current by itself: the document or the ledger says that
     /// it is behind.
     pub fn behind(&self, replica: &Replica) -> bool {
-        replica.outdated_number != 0 || self.remembered.behind
+        replica.outdated_number.is_some() || self.remembered.behind
     }
 }
 

@@ -7,6 +7,8 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
+use hawser_proto::ids::Incarnation;
+
 /// Which DRBD a resource is made for. The two never mix in one resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Generation {
@@ -64,7 +66,7 @@ pub struct Mark {
     /// Hawser's name of the resource.
     pub resource: String,
     /// Incarnation of the replica on this node.
-    pub replica_incarnation: u64,
+    pub replica_incarnation: Incarnation,
     /// Number of the volume in its resource.
     pub volume: u32,
 }

@@ -12,6 +12,7 @@ use hawser_plan::{
     observed::{ConnectionState, KernelResource, Looked},
     situation::Arbitration,
 };
+use hawser_proto::ids::{OutdateNumber, OwnerGeneration, Revision};
 use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
 
 use crate::{
@@ -40,14 +41,14 @@ pub(super) struct Inquiry {
     keys: Keys,
     known: Arbitration,
     /// Owner and generation that the answers are about.
-    about: (String, u64),
+    about: (String, OwnerGeneration),
     confirmed_at: Option<Instant>,
     refused_at: BTreeMap<Question, Instant>,
     /// By question that was granted: the log entry that it is, and when the answer came.
-    granted_at: BTreeMap<Question, (u64, Instant)>,
+    granted_at: BTreeMap<Question, (OutdateNumber, Instant)>,
     /// The latest revision under which a peer was seen connected. Nobody has taken an `Outdate` of a later number
     /// back: the leader does so only after a report under its number that shows both nodes connected.
-    met: BTreeMap<String, u64>,
+    met: BTreeMap<String, Revision>,
     unconnected: BTreeMap<String, Instant>,
     asking: BTreeMap<Question, AbortHandle>,
     answered: mpsc::UnboundedSender<(Question, Answer)>,
@@ -62,7 +63,7 @@ impl Inquiry {
             desk,
             keys,
             known: Arbitration::default(),
-            about: (String::new(), 0),
+            about: (String::new(), OwnerGeneration::default()),
             confirmed_at: None,
             refused_at: BTreeMap::new(),
             granted_at: BTreeMap::new(),
@@ -80,7 +81,7 @@ impl Inquiry {
         let met = kernel.peers.iter().filter(|(_, found)| found.connection == ConnectionState::Connected);
         for (peer, _) in met {
             let noted = self.known.reported.entry(peer.clone()).or_default();
-            *noted = observation.revision.max(*noted);
+            *noted = observation.version.revision.max(*noted);
         }
     }
 
@@ -95,7 +96,7 @@ impl Inquiry {
     pub(super) fn document_changed(&mut self, desired: &Desired, fresh: bool) {
         let about = match desired {
             Desired::Replica(replica) => (replica.owner.clone(), replica.generation),
-            Desired::Removal(_) => (String::new(), 0),
+            Desired::Removal(_) => (String::new(), OwnerGeneration::default()),
         };
         if about != self.about {
             self.about = about;
@@ -110,34 +111,35 @@ impl Inquiry {
     pub(super) fn observed(&mut self, desired: &Desired, observation: &Observation) -> Option<Instant> {
         let Desired::Replica(replica) = desired else { return None };
         let drbd_name = desired.drbd_name()?;
-        let now = Instant::now();
+        let (now, revision) = (Instant::now(), observation.version.revision);
         for (peer, number) in self.desk.take_grants(drbd_name, replica.generation) {
             self.granted(peer, number);
         }
         self.known.confirmed = self.confirmed_at.is_some_and(|at| now < at + CONFIRMED);
-        self.forget_what_no_longer_stands(observation.revision, now);
+        self.forget_what_no_longer_stands(revision, now);
         let left_to_helper = self.desk.left_to_helper_until(drbd_name);
         self.known.helper_asks = left_to_helper.is_some();
         match &observation.found.kernel {
-            Looked::Present(kernel) => self.meet_peers(replica, kernel, observation.revision, now),
+            Looked::Present(kernel) => self.meet_peers(replica, kernel, revision, now),
             Looked::Absent | Looked::Unknown(_) => self.unconnected.clear(),
         }
         self.known.granted.retain(|node, number| {
-            let cleared = observation.revision >= *number && outdated_number(replica, node) < *number;
-            !cleared && self.met.get(node).is_none_or(|revision| revision < number)
+            let cleared = revision >= number.revision() && outdated_number(replica, node) < Some(*number);
+            !cleared && self.met.get(node).is_none_or(|met| *met < number.revision())
         });
-        let unheard = self.known.granted.values().any(|number| *number > observation.revision);
+        let unheard = self.known.granted.values().any(|number| number.revision() > revision);
         let overdue = self.unconnected.values().map(|since| *since + OVERDUE).filter(|at| *at > now);
         let stale = self.refused_at.values().map(|at| *at + STANDS);
         overdue.chain(stale).chain(left_to_helper).chain(unheard.then(|| now + UNHEARD)).min()
     }
 
-    fn granted(&mut self, node: String, number: u64) {
+    fn granted(&mut self, node: String, number: OutdateNumber) {
         let noted = self.known.granted.entry(node).or_default();
         *noted = number.max(*noted);
     }
 
-    fn meet_peers(&mut self, replica: &Replica, kernel: &KernelResource, revision: u64, now: Instant) {
+    fn meet_peers(&mut self, replica: &Replica, kernel: &KernelResource, revision: Revision, now: Instant) {
+        self.unconnected.retain(|node, _| replica.peers.iter().any(|peer| peer.node == *node));
         for peer in &replica.peers {
             // What the satellite before this one has reported is not known.
             self.known.reported.entry(peer.node.clone()).or_insert(revision);
@@ -159,8 +161,8 @@ impl Inquiry {
     }
 
     /// After a while a refusal is questioned again, and so is a grant that no document has brought.
-    fn forget_what_no_longer_stands(&mut self, revision: u64, now: Instant) {
-        self.granted_at.retain(|_, (number, at)| *number > revision && now < *at + STANDS);
+    fn forget_what_no_longer_stands(&mut self, revision: Revision, now: Instant) {
+        self.granted_at.retain(|_, (number, at)| number.revision() > revision && now < *at + STANDS);
         for (question, _) in self.refused_at.extract_if(.., |_, at| now >= *at + STANDS) {
             if let Question::Outdate { peer, .. } = question {
                 self.known.refused.remove(&peer);
@@ -186,6 +188,7 @@ impl Inquiry {
             }
             tracing::info!(resource = replica.resource, ?question, "asks the arbiter");
             let case = Case {
+                lineage: replica.lineage,
                 resource: replica.resource.clone(),
                 resource_incarnation: replica.resource_incarnation,
             };
@@ -227,8 +230,8 @@ impl Inquiry {
     }
 }
 
-/// Number of the `Outdate` that stands in the document for `node`, a peer or this very one; 0 if none does.
-fn outdated_number(replica: &Replica, node: &str) -> u64 {
+/// Of the `Outdate` that stands in the document for `node`, a peer or this very one.
+fn outdated_number(replica: &Replica, node: &str) -> Option<OutdateNumber> {
     let peer = replica.peers.iter().find(|peer| peer.node == node);
     peer.map_or(replica.outdated_number, |peer| peer.outdated_number)
 }

@@ -6,12 +6,14 @@ use hawser_plan::{
     desired::{Attachment, Peer},
     observed::{KernelPeer, ReplicaFound, Role, Suspended},
 };
+use hawser_proto::ids::{DocumentVersion, Incarnation, Lineage};
 use tokio::sync::watch;
 
 use super::*;
 use crate::exec::fixture::configuration;
 
 const NAME: &str = "db.5";
+const GENERATION: OwnerGeneration = OwnerGeneration::new(3);
 
 /// Nobody answers.
 struct Silence;
@@ -28,17 +30,19 @@ fn inquiry() -> (Inquiry, Desk) {
     (Inquiry::new(Arc::new(Silence), desk.clone(), Keys::new(7)), desk)
 }
 
-/// n1 owns "db" at generation 3; the document has the given marks of n1 and n2.
+/// n1 owns "db" at generation 3; the document has the given marks of n1 and n2, 0 for none.
 fn wanted(own: u64, peer: u64) -> Desired {
+    let [own, peer] = [own, peer].map(|number| (number != 0).then_some(OutdateNumber::new(number)));
     Desired::Replica(Box::new(Replica {
+        lineage: Lineage::new(1),
         resource: "db".into(),
-        resource_incarnation: 5,
-        incarnation: 7,
+        resource_incarnation: Incarnation::new(5),
+        incarnation: Incarnation::new(7),
         drbd: Some(configuration(NAME)),
         maximum_peers: 1,
         day0: None,
         owner: "n1".into(),
-        generation: 3,
+        generation: GENERATION,
         attachment: Attachment::Attached,
         outdated_number: own,
         volumes: Vec::new(),
@@ -59,6 +63,7 @@ fn seen(revision: u64, connection: ConnectionState) -> Observation {
         suspended: Suspended::default(),
         volumes: BTreeMap::new(),
         peers: [("n2".to_owned(), peer)].into(),
+        to_a_stranger: false,
     };
     let found = ReplicaFound {
         backing: BTreeMap::new(),
@@ -66,8 +71,9 @@ fn seen(revision: u64, connection: ConnectionState) -> Observation {
         kernel: Looked::Present(kernel),
         gates: BTreeMap::new(),
         openers: Looked::Absent,
+        opens_found: BTreeMap::new(),
     };
-    Observation { revision, found }
+    Observation { version: DocumentVersion::new(1, revision), found }
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,7 +85,7 @@ async fn a_grant_that_comes_after_its_peer_was_met_under_its_number_is_void() {
         inquiry.document_changed(&desired, true);
 
         inquiry.observed(&desired, &seen(met_under, ConnectionState::Connected));
-        desk.grant(NAME, 3, "n2", 45);
+        desk.grant(NAME, GENERATION, "n2", OutdateNumber::new(45));
         inquiry.observed(&desired, &seen(46, ConnectionState::Connecting));
 
         assert_eq!(inquiry.known().granted.contains_key("n2"), stands, "met under {met_under}");
@@ -91,7 +97,7 @@ async fn a_grant_that_the_document_has_no_more_is_asked_for_again() {
     let (mut inquiry, desk) = inquiry();
     let desired = wanted(0, 0);
     inquiry.document_changed(&desired, true);
-    desk.grant(NAME, 3, "n2", 45);
+    desk.grant(NAME, GENERATION, "n2", OutdateNumber::new(45));
 
     let look_again = inquiry.observed(&desired, &seen(44, ConnectionState::Connecting));
     assert!(inquiry.known().granted.contains_key("n2"), "the document is older than the answer");
@@ -115,17 +121,19 @@ async fn a_generation_is_confirmed_for_a_moment_by_the_document_that_brings_it_o
     inquiry.document_changed(&desired, true);
     assert!(!confirmed(&mut inquiry), "some other part of the document is new");
 
-    let question = Question::ConfirmOwner { generation: 3 };
+    let question = Question::ConfirmOwner { generation: GENERATION };
     let Desired::Replica(replica) = &desired else { unreachable!("it is no removal") };
     inquiry.ask(replica, std::slice::from_ref(&question));
-    inquiry.answered.send((question, Answer::Yes(0))).unwrap();
+    inquiry.answered.send((question, Answer::Yes(OutdateNumber::default()))).unwrap();
     inquiry.answered().await;
     assert!(confirmed(&mut inquiry));
     tokio::time::advance(CONFIRMED).await;
     assert!(!confirmed(&mut inquiry), "a promotion that comes later asks again");
 
-    inquiry
-        .document_changed(&Desired::Replica(Box::new(Replica { generation: 4, ..*replica.clone() })), true);
+    inquiry.document_changed(
+        &Desired::Replica(Box::new(Replica { generation: OwnerGeneration::new(4), ..*replica.clone() })),
+        true,
+    );
     assert!(confirmed(&mut inquiry), "granted a moment ago");
 }
 
@@ -133,7 +141,7 @@ async fn a_generation_is_confirmed_for_a_moment_by_the_document_that_brings_it_o
 async fn what_a_node_said_of_itself_is_said_again_after_a_sync() {
     let (mut inquiry, desk) = inquiry();
     inquiry.document_changed(&wanted(0, 0), true);
-    desk.grant(NAME, 3, "n1", 45);
+    desk.grant(NAME, GENERATION, "n1", OutdateNumber::new(45));
 
     for (revision, own, stands) in [(44, 0, true), (45, 45, true), (60, 45, true), (61, 0, false)] {
         let desired = wanted(own, 0);
@@ -158,7 +166,11 @@ async fn what_was_reported_of_a_peer_is_remembered_and_at_the_start_supposed() {
         let seen = seen(revision, connection);
         inquiry.observed(&desired, &seen);
         inquiry.reported(&seen);
-        assert_eq!(inquiry.known().reported["n2"], expected, "{connection:?} under {revision}");
+        assert_eq!(
+            inquiry.known().reported["n2"],
+            Revision::new(expected),
+            "{connection:?} under {revision}"
+        );
     }
 }
 
@@ -169,7 +181,7 @@ async fn asked_and_granted(inquiry: &mut Inquiry, question: &Question, number: u
     inquiry.ask(replica, std::slice::from_ref(question));
     let asked = inquiry.asking.contains_key(question);
     if asked {
-        inquiry.answered.send((question.clone(), Answer::Yes(number))).unwrap();
+        inquiry.answered.send((question.clone(), Answer::Yes(OutdateNumber::new(number)))).unwrap();
         inquiry.answered().await;
     }
     asked
@@ -179,7 +191,7 @@ async fn asked_and_granted(inquiry: &mut Inquiry, question: &Question, number: u
 async fn what_was_granted_is_not_asked_again_before_its_document_is_here() {
     let (mut inquiry, _) = inquiry();
     let desired = wanted(0, 0);
-    let question = Question::Outdate { peer: "n2".to_owned(), generation: 3 };
+    let question = Question::Outdate { peer: "n2".to_owned(), generation: GENERATION };
     inquiry.document_changed(&desired, true);
     assert!(asked_and_granted(&mut inquiry, &question, 45).await);
 
@@ -202,7 +214,7 @@ async fn what_was_granted_is_not_asked_again_before_its_document_is_here() {
 async fn an_old_refusal_is_no_reason_to_look_again_and_again() {
     let (mut inquiry, _) = inquiry();
     let desired = wanted(0, 0);
-    let question = Question::Outdate { peer: "n2".to_owned(), generation: 3 };
+    let question = Question::Outdate { peer: "n2".to_owned(), generation: GENERATION };
     inquiry.document_changed(&desired, true);
     let Desired::Replica(replica) = &desired else { unreachable!("it is no removal") };
     inquiry.ask(replica, std::slice::from_ref(&question));

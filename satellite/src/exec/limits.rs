@@ -135,12 +135,14 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use futures::future::poll_immediate;
     use hawser_plan::step::{BackingVolume, Configuration, DrbdVolume, Mark, Provider};
+    use hawser_proto::ids::Incarnation;
 
     use super::*;
     use crate::exec::fixture::configuration;
 
     fn storage_in(volume_group: &str) -> Step {
-        let mark = Mark { cluster_id: "c".into(), resource: "r".into(), replica_incarnation: 1, volume: 0 };
+        let replica_incarnation = Incarnation::new(1);
+        let mark = Mark { cluster_id: "c".into(), resource: "r".into(), replica_incarnation, volume: 0 };
         let provider = Provider::Lvm { volume_group: volume_group.into() };
         Step::EnsureBackingVolume(BackingVolume { provider, name: "r.1-0".into(), size_bytes: 1, mark })
     }

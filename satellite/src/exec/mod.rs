@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use hawser_proto::ids::DocumentVersion;
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep_until},
@@ -70,7 +71,7 @@ pub(crate) async fn supervise(
     let mut kernel = shared.host.changes();
     let tracker = TaskTracker::new();
     let mut running: BTreeMap<ReplicaKey, Running> = BTreeMap::new();
-    let handed_over = watch::Sender::new(0);
+    let handed_over = watch::Sender::new(DocumentVersion::default());
     let mut next_look = Instant::now() + PERIOD;
     loop {
         let accepted = document.borrow_and_update().clone();
@@ -88,7 +89,7 @@ pub(crate) async fn supervise(
             for (key, wanted) in wanted {
                 hand_over(&shared, &tracker, &mut running, &handed_over, key, wanted);
             }
-            handed_over.send_replace(accepted.document.revision);
+            handed_over.send_replace(accepted.document.version());
             if !gone.is_empty() {
                 // It waits for the disk, and nobody waits for it.
                 tracker.spawn(forget(shared.ledger.clone(), gone));
@@ -129,7 +130,7 @@ fn hand_over(
     shared: &Arc<Shared>,
     tracker: &TaskTracker,
     running: &mut BTreeMap<ReplicaKey, Running>,
-    handed_over: &watch::Sender<u64>,
+    handed_over: &watch::Sender<DocumentVersion>,
     key: ReplicaKey,
     wanted: Wanted,
 ) {

@@ -14,7 +14,7 @@ use hawser_plan::{
     observed::{Looked, PoolFound, ReplicaFound, Subject},
     step::{Provider, Step},
 };
-use hawser_proto::v1;
+use hawser_proto::{ids::Incarnation, v1};
 use prost::Message;
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -50,6 +50,7 @@ impl Host for Nothing {
             kernel: Looked::Absent,
             gates: [(0, Looked::Absent)].into(),
             openers: Looked::Present(Vec::new()),
+            opens_found: BTreeMap::new(),
         };
         vec![nothing; subjects.len()]
     }
@@ -98,7 +99,7 @@ fn node() -> Node {
 }
 
 fn key(resource: &str) -> ReplicaKey {
-    (resource.to_owned(), 7)
+    (resource.to_owned(), Incarnation::new(7))
 }
 
 impl Node {
@@ -157,7 +158,8 @@ impl Drop for Hanging {
     }
 }
 
-#[tokio::test]
+// The disk that hangs must hold up a thread of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_are_told_of_a_document_before_what_it_leaves_out_is_forgotten() {
     let node = node();
     node.shared.ledger.note(&key("db"), Note::Created).await.unwrap();
@@ -170,7 +172,8 @@ async fn workers_are_told_of_a_document_before_what_it_leaves_out_is_forgotten()
     let hanging = Hanging::at(&node.directory.path().join("facts.new"));
     node.accept(2, &["log"]).await;
 
-    node.until("log is removed", |facts| facts.removed.get(&key("log")) == Some(&2)).await;
+    node.until("log is removed", |facts| facts.removed.get(&key("log")) == Some(&DocumentVersion::new(1, 2)))
+        .await;
     assert!(node.shared.ledger.remembered(&key("db")).created, "the disk has not answered");
     drop(hanging);
     cancelled.cancel();
@@ -182,7 +185,7 @@ async fn a_worker_that_was_not_told_of_a_newer_document_rests_until_it_is() {
     let node = node();
     let accepted = node.accept(1, &["db"]).await;
     let (_wanted, told) = watch::channel(wanted(&accepted).remove(&key("db")).unwrap());
-    let (handed_over, heard) = watch::channel(1);
+    let (handed_over, heard) = watch::channel(DocumentVersion::new(1, 1));
     let cancelled = CancellationToken::new();
     node.accept(2, &["db"]).await;
 
@@ -199,8 +202,9 @@ async fn a_worker_that_was_not_told_of_a_newer_document_rests_until_it_is() {
     assert_eq!(node.host.looks.load(Ordering::Relaxed), 1);
     assert!(node.shared.board.facts().replicas.is_empty(), "it does not say what it does not know");
 
-    handed_over.send_replace(2);
-    node.until("db is removed", |facts| facts.removed.get(&key("db")) == Some(&2)).await;
+    handed_over.send_replace(DocumentVersion::new(1, 2));
+    node.until("db is removed", |facts| facts.removed.get(&key("db")) == Some(&DocumentVersion::new(1, 2)))
+        .await;
     assert_eq!(node.host.looks.load(Ordering::Relaxed), 1, "what it saw counts");
     cancelled.cancel();
     worker.await.unwrap();

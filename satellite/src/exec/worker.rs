@@ -12,7 +12,7 @@ use hawser_plan::{
     situation::Situation,
     step::Step,
 };
-use hawser_proto::v1;
+use hawser_proto::{ids::DocumentVersion, v1};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep_until, timeout},
@@ -35,8 +35,8 @@ const NO_EFFECT: Duration = Duration::from_secs(60);
 pub(super) struct Orders {
     /// What is wanted of its replica.
     pub(super) wanted: watch::Receiver<Wanted>,
-    /// Revision of the document that all workers have been told of.
-    pub(super) handed_over: watch::Receiver<u64>,
+    /// Which document all workers have been told of.
+    pub(super) handed_over: watch::Receiver<DocumentVersion>,
 }
 
 /// A worker.
@@ -44,7 +44,7 @@ pub(super) struct Worker {
     shared: Arc<Shared>,
     key: ReplicaKey,
     wanted: watch::Receiver<Wanted>,
-    handed_over: watch::Receiver<u64>,
+    handed_over: watch::Receiver<DocumentVersion>,
     wake: Arc<Notify>,
     cancelled: CancellationToken,
     inquiry: Inquiry,
@@ -135,7 +135,7 @@ impl Worker {
         }
         // What is planned must be what the report's revision says, or the controllers would take for agreed what
         // this worker has not heard of yet.
-        if !self.still_wanted_under(observation.revision).await {
+        if !self.still_wanted_under(observation.version).await {
             return Turn::Again;
         }
         let mut look_at = self.inquiry.observed(desired, &observation);
@@ -155,14 +155,14 @@ impl Worker {
             self.failure = None;
         }
         if let Some(number) = plan.proves_nothing_since {
-            observation.revision = observation.revision.min(number.saturating_sub(1));
+            observation.version.revision = observation.version.revision.min(number.revision().before());
         }
         self.inquiry.reported(&observation);
         let observed =
             report::replica::observed(desired, &observation, self.failure.clone(), plan.waits_for.as_deref());
         self.shared.board.put_replica(&self.key, observed);
         if plan.removed {
-            self.shared.board.put_removed(&self.key, observation.revision);
+            self.shared.board.put_removed(&self.key, observation.version);
         }
         if let Desired::Replica(replica) = desired {
             self.inquiry.ask(replica, &plan.questions);
@@ -177,12 +177,12 @@ impl Worker {
         Turn::Again
     }
 
-    /// Waits until it has been told of the document of `revision`, if it has not been yet. Whether that says the
+    /// Waits until it has been told of the document `version`, if it has not been yet. Whether that says the
     /// same of its replica.
-    async fn still_wanted_under(&mut self, revision: u64) -> bool {
+    async fn still_wanted_under(&mut self, version: DocumentVersion) -> bool {
         let told = tokio::select! {
             () = self.cancelled.cancelled() => false,
-            told = self.handed_over.wait_for(|handed_over| *handed_over >= revision) => told.is_ok(),
+            told = self.handed_over.wait_for(|handed_over| *handed_over >= version) => told.is_ok(),
         };
         told && !self.wanted.has_changed().unwrap_or(false)
     }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use hawser_proto::ids::{OutdateNumber, OwnerGeneration};
 use tokio::{sync::watch, time::Instant};
 
 /// The kernel is given this time to act on what its helper said, before anybody else does it.
@@ -27,7 +28,7 @@ struct Entry {
     waiting: u32,
     answered: Option<Instant>,
     /// By generation and peer: number of the `Outdate`.
-    granted: BTreeMap<u64, BTreeMap<String, u64>>,
+    granted: BTreeMap<OwnerGeneration, BTreeMap<String, OutdateNumber>>,
 }
 
 /// Held while a resource is being promoted.
@@ -78,7 +79,13 @@ impl Desk {
     }
 
     /// Notes that `peer` was outdated on this node's word at `generation`, by the log entry `number`.
-    pub(crate) fn grant(&self, drbd_name: &str, generation: u64, peer: &str, number: u64) {
+    pub(crate) fn grant(
+        &self,
+        drbd_name: &str,
+        generation: OwnerGeneration,
+        peer: &str,
+        number: OutdateNumber,
+    ) {
         self.entry(drbd_name, |entry| {
             let noted = entry.granted.entry(generation).or_default().entry(peer.to_owned()).or_default();
             *noted = number.max(*noted);
@@ -86,7 +93,11 @@ impl Desk {
     }
 
     /// Takes what was granted at `generation`, with the numbers; what was granted at others is void.
-    pub(crate) fn take_grants(&self, drbd_name: &str, generation: u64) -> BTreeMap<String, u64> {
+    pub(crate) fn take_grants(
+        &self,
+        drbd_name: &str,
+        generation: OwnerGeneration,
+    ) -> BTreeMap<String, OutdateNumber> {
         self.lock()
             .get_mut(drbd_name)
             .map(|entry| std::mem::take(&mut entry.granted).remove(&generation).unwrap_or_default())
@@ -147,15 +158,19 @@ mod tests {
     #[test]
     fn grants_are_taken_once_and_only_at_their_generation() {
         let desk = desk();
-        desk.grant("r.1", 3, "n2", 40);
-        assert!(desk.take_grants("r.1", 4).is_empty());
-        assert!(desk.take_grants("r.1", 3).is_empty(), "void with the other generation");
+        let [third, fourth] = [3, 4].map(OwnerGeneration::new);
+        desk.grant("r.1", third, "n2", OutdateNumber::new(40));
+        assert!(desk.take_grants("r.1", fourth).is_empty());
+        assert!(desk.take_grants("r.1", third).is_empty(), "void with the other generation");
 
-        for number in [41, 43, 42] {
-            desk.grant("r.1", 4, "n2", number);
+        for number in [41, 43, 42].map(OutdateNumber::new) {
+            desk.grant("r.1", fourth, "n2", number);
         }
-        assert_eq!(desk.take_grants("r.1", 4), BTreeMap::from([("n2".to_owned(), 43)]));
-        assert!(desk.take_grants("r.1", 4).is_empty());
+        assert_eq!(
+            desk.take_grants("r.1", fourth),
+            BTreeMap::from([("n2".to_owned(), OutdateNumber::new(43))])
+        );
+        assert!(desk.take_grants("r.1", fourth).is_empty());
     }
 
     #[test]

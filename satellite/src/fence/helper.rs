@@ -107,6 +107,7 @@ async fn ask(socket: &Path, question: &FenceQuestion) -> io::Result<FenceAnswer>
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use hawser_hostile::{check, texts};
     use tokio::net::UnixListener;
 
     use super::*;
@@ -142,6 +143,25 @@ mod tests {
 
         assert_eq!(call, Call { resource: "vol1.7".into(), peer: Some("n2".into()), minor: Some(1000) });
         assert!(Call::read(|_| None).unwrap_err().contains("DRBD_RESOURCE is not set"));
+    }
+
+    #[test]
+    fn hostile_contents_of_proc_drbd() {
+        check(&texts(&[PROC_DRBD], &["ro:Primary/", "ro:Secondary/", "1000:", "ro:"]), |text| match role_of(
+            &text, 1000,
+        ) {
+            AskedAs::Primary => assert!(text.contains("ro:Primary")),
+            AskedAs::Secondary => assert!(text.contains("ro:Secondary")),
+            AskedAs::Unknown => {}
+        });
+    }
+
+    #[test]
+    fn hostile_environments() {
+        check(&texts(&["vol1.7", "n2", "1000 1001"], &[]), |text| match Call::read(|_| Some(text.clone())) {
+            Ok(call) => assert_eq!((&call.resource, call.peer.as_ref()), (&text, Some(&text))),
+            Err(words) => assert!(words.contains("DRBD_RESOURCE"), "{words}"),
+        });
     }
 
     fn question(role: AskedAs) -> FenceQuestion {

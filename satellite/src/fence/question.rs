@@ -38,3 +38,33 @@ pub struct FenceAnswer {
 
 /// The longest line that either end reads.
 pub(crate) const LONGEST_LINE: u64 = 4096;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use hawser_hostile::{check, texts};
+
+    use super::*;
+
+    const QUESTION: &str = r#"{"resource":"vol1.7","peer":"n2","role":"primary"}"#;
+    const ANSWER: &str = r#"{"outdated":true,"reason":"committed"}"#;
+
+    #[test]
+    fn hostile_questions() {
+        check(&texts(&[QUESTION, ANSWER], &["null", "primary", "unknown", "peer"]), |line| {
+            if let Ok(question) = serde_json::from_str::<FenceQuestion>(&line) {
+                let again = serde_json::to_string(&question).unwrap();
+                assert_eq!(serde_json::from_str::<FenceQuestion>(&again).unwrap(), question);
+            }
+        });
+    }
+
+    #[test]
+    fn only_a_whole_answer_lets_a_primary_go_on() {
+        check(&texts(&[ANSWER, QUESTION], &["true", "false", "outdated"]), |line| {
+            if serde_json::from_str::<FenceAnswer>(&line).is_ok_and(|answer| answer.outdated) {
+                assert!(line.contains("outdated") && line.contains("true"), "{line}");
+            }
+        });
+    }
+}

@@ -197,7 +197,36 @@ pub(crate) mod test_tree {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use hawser_hostile::{check, texts};
+
     use super::*;
+
+    #[test]
+    fn hostile_files_of_a_map() {
+        let tree = tempfile::tempdir().unwrap();
+        test_tree::add_map(tree.path(), "dm-5", "hawser-a", "HAWSER-a", "254:5", &[]);
+        test_tree::add_map(tree.path(), "dm-6", "hawser-b", "HAWSER-b", "254:6", &[]);
+        let samples = ["hawser-a\n", "HAWSER-a\n", "254:5\n", "2105200\n", "1\n"];
+        check(&texts(&samples, &[]), |text| {
+            for file in ["dm/name", "dm/uuid", "dm/suspended", "dev", "size"] {
+                fs::write(tree.path().join("block/dm-5").join(file), &text).unwrap();
+            }
+            // The other map is read, or nothing: whoever is not found counts as gone.
+            if let Ok(maps) = maps(tree.path()) {
+                assert!(maps.len() == 2 && maps.iter().any(|map| map.uuid == "HAWSER-b"), "{maps:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn hostile_device_numbers() {
+        check(&texts(&["254:5", "0:44\n"], &[]), |text| {
+            if let Some(number) = DeviceNumber::parse(&text) {
+                let again = format!("{}:{}", number.major, number.minor);
+                assert_eq!(DeviceNumber::parse(&again), Some(number));
+            }
+        });
+    }
 
     #[test]
     fn maps_are_read_with_what_lies_below() {

@@ -73,11 +73,11 @@ impl Gates {
         target: Option<&str>,
     ) -> Looked<GateFound> {
         let Some(map) = maps.iter().find(|map| map.name == name) else { return Looked::Absent };
-        Looked::Present(GateFound {
-            table: table(map, target),
-            suspended: map.suspended,
-            open_count: open_counts.get(name).copied().unwrap_or(0),
-        })
+        // It may have gone since the maps were read, and another may be there.
+        let Some(open_count) = open_counts.get(name).copied() else {
+            return Looked::Unknown(format!("`dmsetup info` does not say how often {name} is open"));
+        };
+        Looked::Present(GateFound { table: table(map, target), suspended: map.suspended, open_count })
     }
 
     /// Makes sure that the gate is there, leads to the whole of `device` and lets I/O through.
@@ -221,10 +221,11 @@ fn table(map: &Map, target: Option<&str>) -> GateTable {
     }
 }
 
+/// Only whole lines: of one that was cut short, the number may lack its last digits.
 fn parse_open_counts(text: &str) -> BTreeMap<String, u32> {
-    text.lines()
+    text.split_inclusive('\n')
         .filter_map(|line| {
-            let (name, count) = line.trim().rsplit_once('|')?;
+            let (name, count) = line.strip_suffix('\n')?.trim().rsplit_once('|')?;
             Some((name.to_owned(), count.trim().parse().ok()?))
         })
         .collect()
@@ -233,6 +234,8 @@ fn parse_open_counts(text: &str) -> BTreeMap<String, u32> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use hawser_hostile::{check, each_cut, texts};
+
     use super::*;
     use crate::host::devices::test_tree::add_map;
 
@@ -242,13 +245,53 @@ mod tests {
         add_map(tree.path(), "dm-5", "hawser-a", "HAWSER-hawser-a", "254:5", &["drbd1000"]);
         add_map(tree.path(), "dm-6", "hawser-b", "HAWSER-hawser-b", "254:6", &[]);
         let maps = Gates::new(tree.path()).maps().unwrap();
-        let counts = parse_open_counts("hawser-a|1\nvg0-thin|0\n");
+        let counts = parse_open_counts("hawser-a|1\nvg0-thin|0\nhawser-b|0\n");
         let found = |name: &str, target: &str| Gates::look(&maps, &counts, name, Some(target));
         let gate = |table, open_count| Looked::Present(GateFound { table, suspended: false, open_count });
         assert_eq!(found("hawser-a", "drbd1000"), gate(GateTable::Linear, 1));
         assert_eq!(found("hawser-a", "drbd1001"), gate(GateTable::Other, 1));
         assert_eq!(found("hawser-b", "drbd1000"), gate(GateTable::Error, 0));
         assert_eq!(found("hawser-c", "drbd1000"), Looked::Absent);
+    }
+
+    #[test]
+    fn how_often_a_gate_is_open_is_unknown_where_dmsetup_does_not_say_so() {
+        let tree = tempfile::tempdir().unwrap();
+        add_map(tree.path(), "dm-5", "hawser-a", "HAWSER-hawser-a", "254:5", &["drbd1000"]);
+        let maps = Gates::new(tree.path()).maps().unwrap();
+        let said = COUNTS;
+        let others = said.replace("hawser-a|", "hawser-other|");
+        let look = |said: &str| Gates::look(&maps, &parse_open_counts(said), "hawser-a", Some("drbd1000"));
+        let Looked::Present(found) = look(said) else { panic!("{:?}", look(said)) };
+        assert_eq!(found.open_count, 2);
+        for said in [&others, "", "No devices found\n", "hawser-a|", "hawser-a|many"] {
+            let looked = look(said);
+            assert!(
+                matches!(&looked, Looked::Unknown(why) if why.contains("hawser-a")),
+                "{said:?}: {looked:?}"
+            );
+        }
+    }
+
+    const COUNTS: &str = include_str!("../../tests/recorded/dmsetup_info_open_counts.txt");
+
+    #[test]
+    fn an_answer_that_was_cut_short_gives_no_other_count() {
+        let whole = parse_open_counts(COUNTS);
+        each_cut(COUNTS.as_bytes(), |length, cut| {
+            for (name, count) in parse_open_counts(&String::from_utf8_lossy(cut)) {
+                assert_eq!(whole.get(&name), Some(&count), "{name} after {length} bytes");
+            }
+        });
+    }
+
+    #[test]
+    fn hostile_open_counts() {
+        check(&texts(&[COUNTS], &["|", "hawser-a|1", "hawser-"]), |text| {
+            for (name, count) in parse_open_counts(&text) {
+                assert!(text.contains(&name) && text.contains(&count.to_string()), "{name}: {count}");
+            }
+        });
     }
 
     #[tokio::test]

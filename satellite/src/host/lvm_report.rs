@@ -3,7 +3,10 @@
 //! Pure. It must never take a missing field for zero.
 
 use hawser_plan::step::Mark;
+use hawser_proto::ids::Incarnation;
 use serde::Deserialize;
+
+use super::percentage;
 
 /// The columns that [`parse_volumes`] needs, for `-o`.
 pub const VOLUME_COLUMNS: &str = "vg_name,lv_name,lv_size,lv_attr,lv_tags,pool_lv,lv_active,data_percent,metadata_percent,zero,\
@@ -60,12 +63,15 @@ impl LogicalVolume {
     /// Hawser's mark, if all its parts are among the tags.
     pub fn mark(&self) -> Option<Mark> {
         let find = |prefix: &str| self.lv_tags.split(',').find_map(|tag| tag.strip_prefix(prefix));
-        Some(Mark {
+        let mark = Mark {
             cluster_id: find("hawser:")?.to_owned(),
             resource: find("hawser-resource:")?.to_owned(),
-            replica_incarnation: find("hawser-replica:")?.parse().ok()?,
+            replica_incarnation: find("hawser-replica:")?.parse().ok().map(Incarnation::new)?,
             volume: find("hawser-volume:")?.parse().ok()?,
-        })
+        };
+        // A number that is written in another way is not Hawser's writing.
+        let is_tag = |tag: &String| self.lv_tags.split(',').any(|found| found == tag);
+        tags(&mark).iter().all(is_tag).then_some(mark)
     }
 }
 
@@ -117,12 +123,7 @@ fn permyriad<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option
     if text.is_empty() {
         return Ok(None);
     }
-    let (whole, fraction) = text.split_once('.').unwrap_or((&text, "0"));
-    let hundredths = format!("{fraction:0<2}");
-    let value =
-        whole.parse::<u32>().ok().zip(hundredths.get(..2).and_then(|digits| digits.parse::<u32>().ok()));
-    value
-        .and_then(|(whole, hundredths)| Some(whole.checked_mul(100)? + hundredths))
+    percentage::permyriad(&text)
         .map(Some)
         .ok_or_else(|| serde::de::Error::custom(format!("not a percentage: {text:?}")))
 }
@@ -130,6 +131,8 @@ fn permyriad<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use hawser_hostile::{check, each_cut, texts};
+
     use super::*;
 
     const POOL_AND_VOLUMES: &str = include_str!("../../tests/recorded/lvs_pool_and_volumes.json");
@@ -154,7 +157,7 @@ mod tests {
             Some(Mark {
                 cluster_id: "c1".into(),
                 resource: "vol1".into(),
-                replica_incarnation: 9,
+                replica_incarnation: Incarnation::new(9),
                 volume: 0
             })
         );
@@ -169,6 +172,8 @@ mod tests {
                 tags(&mark).into_iter().filter(|tag| *tag != missing).collect::<Vec<_>>().join(",");
             assert_eq!(volume.mark(), None, "without {missing}");
         }
+        volume.lv_tags = tags(&mark).join(",").replace("hawser-replica:9", "hawser-replica:09");
+        assert_eq!(volume.mark(), None, "Hawser writes no such number");
         volume.lv_tags = tags(&mark).join(",") + ",someone-elses";
         assert_eq!(volume.mark(), Some(mark));
     }
@@ -179,6 +184,35 @@ mod tests {
         assert!(parse_volumes("").is_err());
         assert!(parse_volumes(r#"{"report":[{"lv":[{"vg_name":"v"}]}]}"#).unwrap_err().contains("lv_name"));
         assert!(parse_volumes(&POOL_AND_VOLUMES.replace("734003200", "many")).is_err());
+    }
+
+    #[test]
+    fn hostile_reports_of_volumes() {
+        const QUEUES: &str = include_str!("../../tests/recorded/lvs_pool_that_queues.json");
+        let words =
+            ["lv", "report", "lv_size", "data_percent", "hawser-volume:00", "hawser-replica:09", "100.00"];
+        check(&texts(&[POOL_AND_VOLUMES, NOTHING, QUEUES], &words), |text| match parse_volumes(&text) {
+            Ok(volumes) => {
+                for (volume, mark) in volumes.iter().filter_map(|volume| Some((volume, volume.mark()?))) {
+                    let has = |tag: &String| volume.lv_tags.split(',').any(|word| word == tag);
+                    assert!(
+                        tags(&mark).iter().all(has),
+                        "{mark:?} is not what the tags say: {}",
+                        volume.lv_tags
+                    );
+                }
+            }
+            Err(words) => assert!(words.contains("line"), "{words} does not say where"),
+        });
+    }
+
+    #[test]
+    fn a_report_that_was_cut_short_is_never_a_shorter_list() {
+        let whole = parse_volumes(POOL_AND_VOLUMES);
+        each_cut(POOL_AND_VOLUMES.as_bytes(), |length, cut| {
+            let read = parse_volumes(&String::from_utf8_lossy(cut));
+            assert!(read.is_err() || read == whole, "after {length} bytes: {read:?}");
+        });
     }
 
     #[test]

@@ -157,6 +157,30 @@ fn parse(command: &CommandLine, text: &str) -> Result<Vec<LogicalVolume>, HostEr
     parse_volumes(text).map_err(|message| unintelligible(command, message))
 }
 
+/// Whether LVM says that there is no such volume group.
+fn is_no_volume_group(error: &CommandError, volume_group: &str) -> bool {
+    error.says(&format!("Volume group \"{volume_group}\" not found"))
+}
+
+/// The refusal of a thin pool whose volume group is not there.
+fn no_volume_group(volume_group: &str) -> HostError {
+    HostError::refused(
+        format!("volume group {volume_group}"),
+        format!("there is none of this name; make it with `vgcreate {volume_group} DEVICE`, or name another"),
+    )
+}
+
+/// The refusal of a thin pool that is not in its volume group.
+pub(super) fn no_thin_pool(volume_group: &str, thin_pool: &str) -> HostError {
+    HostError::refused(
+        format!("thin pool {volume_group}/{thin_pool}"),
+        format!(
+            "there is none of this name; make it with `lvcreate --type thin-pool --zero y --errorwhenfull y --size SIZE \
+             --name {thin_pool} {volume_group}`, or name another"
+        ),
+    )
+}
+
 /// One thin pool.
 pub struct LvmThinPool {
     lvm: Arc<Lvm>,
@@ -194,9 +218,14 @@ impl LvmThinPool {
         };
         let mut activated = false;
         loop {
-            let volumes = self.lvm.volumes(&self.volume_group, deadline).await?;
+            let volumes = match self.lvm.volumes(&self.volume_group, deadline).await {
+                Err(HostError::Command(error)) if is_no_volume_group(&error, &self.volume_group) => {
+                    return Err(no_volume_group(&self.volume_group));
+                }
+                looked => looked?,
+            };
             match volumes.get(&self.thin_pool) {
-                None => return Err(refused("is not there; make it with `lvcreate --type thin-pool`")),
+                None => return Err(no_thin_pool(&self.volume_group, &self.thin_pool)),
                 Some(volume) if !volume.is_thin_pool() => return Err(refused("is not a thin pool")),
                 Some(volume) if volume.is_active() => return Ok(volume.clone()),
                 Some(_) if activated => return Err(refused("does not become active; see `lvchange -ay`")),

@@ -22,6 +22,7 @@ pub mod lvm_report;
 pub mod lvm_thin;
 pub mod numbers;
 pub mod openers;
+mod percentage;
 pub mod sim;
 pub mod storage;
 pub mod system;

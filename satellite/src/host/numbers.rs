@@ -42,7 +42,7 @@ fn listening(table: &str) -> BTreeSet<u32> {
         let mut words = line.split_ascii_whitespace();
         let (local, state) = (words.nth(1)?, words.nth(1)?);
         let (_, port) = local.rsplit_once(':')?;
-        u32::from_str_radix(port, 16).ok().filter(|_| state == LISTEN)
+        u16::from_str_radix(port, 16).ok().filter(|_| state == LISTEN).map(u32::from)
     };
     table.lines().filter_map(port).collect()
 }
@@ -51,14 +51,17 @@ fn listening(table: &str) -> BTreeSet<u32> {
 fn reserved(list: &str) -> BTreeSet<u32> {
     let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some(first.parse().ok()?..=last.parse().ok()?)
+        // Whatever the words say, there are no more ports than that.
+        Some(first.parse::<u16>().ok()?..=last.parse::<u32>().ok()?.try_into().unwrap_or(u16::MAX))
     };
-    list.trim().split(',').filter_map(range).flatten().filter(|port| *port <= u32::from(u16::MAX)).collect()
+    list.trim().split(',').filter_map(range).flatten().map(u32::from).collect()
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use hawser_hostile::{check, texts};
 
     use super::*;
 
@@ -98,5 +101,28 @@ mod tests {
         assert_eq!(find(Path::new("/nowhere"), Path::new("/nowhere")), Numbers::default());
         assert_eq!(listening("sl local_address\n x\n 1: nothing 0 0A\n"), BTreeSet::new());
         assert_eq!(reserved("\n"), BTreeSet::new());
+    }
+
+    #[test]
+    fn no_port_is_larger_than_there_are_ports() {
+        assert_eq!(listening(" 1: 00000000:12345 00000000:0000 0A\n"), BTreeSet::new());
+        assert_eq!(reserved("0-4294967295").len(), 65_536);
+        assert_eq!(reserved("65536-4294967295"), BTreeSet::new());
+        assert_eq!(reserved("9-3"), BTreeSet::new());
+    }
+
+    #[test]
+    fn hostile_tables_of_sockets() {
+        check(&texts(&[TCP, TCP6], &["0A", "FFFFFFFF", ":1B58"]), |text| {
+            // A port has four hexadecimal digits there.
+            assert!(listening(&text).iter().all(|port| *port <= 0xffff), "{:?}", listening(&text));
+        });
+    }
+
+    #[test]
+    fn hostile_lists_of_reserved_ports() {
+        check(&texts(&["7010,7020-7022\n", "0-65535"], &["-4294967295", "0-"]), |text| {
+            assert!(reserved(&text).iter().all(|port| *port <= 0xffff));
+        });
     }
 }

@@ -11,12 +11,34 @@ mod kernel_users;
 mod mounts;
 mod processes;
 
-use std::{collections::BTreeSet, fs, io, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::Path,
+};
 
 use hawser_plan::observed::{KernelResource, Looked, Opener, OpenerState, Role, SubjectVolume};
 
-use self::mounts::Mounted;
-use super::devices::{self, Map};
+use self::{
+    mounts::Mounted,
+    processes::{Descriptor, InCommon},
+};
+use super::devices::{self, DeviceNumber, Map};
+
+/// Who holds some maps.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Found {
+    /// By process id. `Unknown` names what could not be looked at, if nothing living was found that holds one.
+    pub openers: Looked<Vec<Opener>>,
+    /// How often processes and file systems that are mounted from it have each map open, as the kernel counts.
+    pub opens: BTreeMap<DeviceNumber, u32>,
+}
+
+impl Found {
+    fn unknown(why: String) -> Self {
+        Found { openers: Looked::Unknown(why), opens: BTreeMap::new() }
+    }
+}
 
 /// Everything through which somebody may see the result of a write to `volumes`: their gates among `all`, and where
 /// one is not found while I/O is frozen below it, the DRBD device itself. A writer whose gate nobody finds must
@@ -60,33 +82,28 @@ fn drbd_device(sys: &Path, minor: u32) -> io::Result<Map> {
     })
 }
 
-/// Everything that holds one of `maps`, by process id. `all` are the maps of the node, to name those on top.
-/// `Unknown` names what could not be looked at, if nothing living was found that holds one.
-pub fn find(proc: &Path, sys: &Path, maps: &[&Map], all: &[Map]) -> Looked<Vec<Opener>> {
-    find_with(proc, sys, maps, all, &processes::share_files)
+/// Everything that holds one of `maps`. `all` are the maps of the node, to name those on top.
+pub fn find(proc: &Path, sys: &Path, maps: &[&Map], all: &[Map]) -> Found {
+    find_with(proc, sys, maps, all, &processes::IN_COMMON)
 }
 
-/// As [`find`]; `share` says whether two threads have descriptors and directories in common.
-fn find_with(
-    proc: &Path,
-    sys: &Path,
-    maps: &[&Map],
-    all: &[Map],
-    share: &dyn Fn(i32, i32) -> bool,
-) -> Looked<Vec<Opener>> {
+fn find_with(proc: &Path, sys: &Path, maps: &[&Map], all: &[Map], in_common: &InCommon<'_>) -> Found {
     let mut unread = Unread::default();
     let directories = match processes::directories(proc) {
         Ok(directories) => directories,
-        Err(error) => return Looked::Unknown(format!("{} cannot be read: {error}", proc.display())),
+        Err(error) => return Found::unknown(format!("{} cannot be read: {error}", proc.display())),
     };
     let mounted = Mounted::read(&directories, maps, &mut unread);
     let mut found = BTreeSet::new();
+    let (mut descriptors, mut file_systems) = (Vec::new(), mounted.sources.clone());
     let mut serves_nfs = false;
     for (pid, directory) in &directories {
-        let Some(process) = processes::look(*pid, directory, &mounted.numbers, share, &mut unread) else {
+        let Some(process) = processes::look(*pid, directory, &mounted.numbers, in_common, &mut unread) else {
             continue;
         };
         serves_nfs |= process.name == "nfsd";
+        descriptors.extend(process.descriptors);
+        file_systems.extend(process.file_systems);
         if process.holds {
             found.insert((*pid, process.name, process.state));
         }
@@ -104,12 +121,35 @@ fn find_with(
     });
     let living = mounted.untold.iter().cloned().chain(of_the_kernel).chain(above);
     found.extend(living.map(|name| (0, name, OpenerState::Living)));
-    match unread.first {
+    let openers = match unread.first {
         Some(why) if found.iter().all(|(.., state)| *state == OpenerState::Dying) => Looked::Unknown(why),
         _ => {
             Looked::Present(found.into_iter().map(|(pid, name, state)| Opener { pid, name, state }).collect())
         }
+    };
+    let opens = maps
+        .iter()
+        .map(|map| (map.number, opens_of(map.number, &descriptors, &file_systems, in_common)))
+        .collect();
+    Found { openers, opens }
+}
+
+/// How often a device is open: once for each opening that a descriptor leads to, however many processes it was passed
+/// on to, and once for a file system, wherever that is mounted and whoever has files there.
+fn opens_of(
+    device: DeviceNumber,
+    descriptors: &[Descriptor],
+    file_systems: &BTreeSet<DeviceNumber>,
+    in_common: &InCommon<'_>,
+) -> u32 {
+    let mut openings: Vec<Descriptor> = Vec::new();
+    for descriptor in descriptors.iter().filter(|descriptor| descriptor.device == device) {
+        if !openings.iter().any(|known| (in_common.opening)(*known, *descriptor)) {
+            openings.push(*descriptor);
+        }
     }
+    let openings = u32::try_from(openings.len()).unwrap_or(u32::MAX);
+    openings.saturating_add(u32::from(file_systems.contains(&device)))
 }
 
 /// What could not be looked at although it is there: the first, for people.

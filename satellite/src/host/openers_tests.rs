@@ -6,12 +6,15 @@ use std::{
     path::PathBuf,
 };
 
+use hawser_hostile::{check, texts};
 use hawser_plan::observed::Suspended;
 
 use super::*;
 use crate::host::devices::DeviceNumber;
 
 const GATE: DeviceNumber = DeviceNumber { major: 254, minor: 5 };
+/// Nothing that these threads share is known to the real kernel.
+const NOTHING_IN_COMMON: InCommon<'static> = InCommon { files: &|_, _| false, opening: &|_, _| false };
 const MOUNTED: &str = "22 1 0:20 / /proc rw - proc proc rw\n\
                        36 22 254:5 / /mnt/v rw,relatime shared:17 - ext4 /dev/mapper/hawser-a rw\n";
 
@@ -89,8 +92,11 @@ impl Node {
     }
 
     fn find(&self, map: &Map) -> Looked<Vec<Opener>> {
-        // Nothing that these threads share is known to the real kernel.
-        find_with(self.proc.path(), self.sys.path(), &[map], std::slice::from_ref(map), &|_, _| false)
+        self.find_all(map).openers
+    }
+
+    fn find_all(&self, map: &Map) -> Found {
+        find_with(self.proc.path(), self.sys.path(), &[map], std::slice::from_ref(map), &NOTHING_IN_COMMON)
     }
 
     /// Who was found, as (pid, name, living).
@@ -168,16 +174,18 @@ fn threads_that_share_their_files_are_looked_at_once() {
     node.process(10, &living("main"), "", &[]);
     node.thread(10, 11, &living("worker"), &[file.path()]);
     let find = |share: bool| {
-        find_with(node.proc.path(), node.sys.path(), &[&gate], &[], &|one, other| {
+        let files = |one, other| {
             assert_eq!((one, other), (10, 11));
             share
-        })
+        };
+        let in_common = InCommon { files: &files, ..NOTHING_IN_COMMON };
+        find_with(node.proc.path(), node.sys.path(), &[&gate], &[], &in_common).openers
     };
 
     assert_eq!(find(true), Looked::Present(Vec::new()));
     assert_ne!(find(false), Looked::Present(Vec::new()));
     let own = i32::try_from(std::process::id()).unwrap();
-    assert!(!processes::share_files(own, i32::MAX), "of what is not there nothing is known");
+    assert!(!(processes::IN_COMMON.files)(own, i32::MAX), "of what is not there nothing is known");
 }
 
 #[test]
@@ -222,7 +230,7 @@ fn a_process_that_vanishes_meanwhile_holds_nothing() {
 
 #[test]
 fn without_a_proc_nothing_is_known() {
-    let found = find(Path::new("/nonexistent"), Path::new("/nonexistent"), &[&map(GATE, &[])], &[]);
+    let found = find(Path::new("/nonexistent"), Path::new("/nonexistent"), &[&map(GATE, &[])], &[]).openers;
     assert!(matches!(&found, Looked::Unknown(why) if why.contains("/nonexistent")), "{found:?}");
 }
 
@@ -384,7 +392,7 @@ fn the_real_proc_shows_this_very_process() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let found = find(Path::new("/proc"), Path::new("/sys"), &[&map(number_of(file.path()), &[])], &[]);
     let own = i32::try_from(std::process::id()).unwrap();
-    let Looked::Present(openers) = &found else { panic!("{found:?}") };
+    let Looked::Present(openers) = &found.openers else { panic!("{found:?}") };
     assert!(
         openers.iter().any(|opener| opener.pid == own && opener.state == OpenerState::Living),
         "{found:?}"
@@ -395,16 +403,73 @@ fn the_real_proc_shows_this_very_process() {
 fn the_real_kernel_knows_that_threads_share_their_files() {
     let own = i32::try_from(std::process::id()).unwrap();
     // Where the kernel or the container forbids the question, every thread is looked at.
-    let can_tell = processes::share_files(own, own);
+    let share_files = processes::IN_COMMON.files;
+    let can_tell = share_files(own, own);
     let threads = fs::read_dir("/proc/self/task").unwrap();
     for thread in threads {
         let id = thread.unwrap().file_name().to_str().unwrap().parse().unwrap();
-        assert!(
-            !can_tell
-                || processes::share_files(own, id)
-                || !Path::new(&format!("/proc/self/task/{id}")).exists()
-        );
+        assert!(!can_tell || share_files(own, id) || !Path::new(&format!("/proc/self/task/{id}")).exists());
     }
+}
+
+#[test]
+fn a_file_system_counts_once_wherever_it_is_mounted_and_whoever_uses_it() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let used = number_of(file.path());
+    let lines = |number: DeviceNumber| {
+        let DeviceNumber { major, minor } = number;
+        let line = |point| format!("36 22 {major}:{minor} / {point} rw - ext4 /dev/mapper/hawser-a rw\n");
+        ["/mnt/v", "/mnt/w"].map(line).concat()
+    };
+    let nothing = String::new();
+    for (what, number, mounts, files, expected) in [
+        ("nobody", GATE, &nothing, vec![], 0),
+        ("mounted twice and unused", GATE, &lines(GATE), vec![], 1),
+        ("mounted and used twice", used, &lines(used), vec![file.path(), file.path()], 1),
+        ("unmounted while it is used", used, &nothing, vec![file.path()], 1),
+        ("another one", GATE, &lines(GATE_OF_ANOTHER), vec![file.path()], 0),
+    ] {
+        let node = Node::new();
+        node.process(10, &killed("one"), mounts, &files);
+        node.process(11, &killed("other"), mounts, &files);
+        assert_eq!(node.find_all(&map(number, &[])).opens, [(number, expected)].into(), "{what}");
+    }
+}
+
+#[test]
+fn a_device_counts_once_for_each_time_that_it_was_opened() {
+    let descriptor = |device, thread, number| Descriptor { device, thread, number };
+    // Thread 11 has inherited descriptor 3 of thread 10, which has opened the device once more.
+    let descriptors = [
+        descriptor(GATE, 10, 3),
+        descriptor(GATE, 10, 4),
+        descriptor(GATE, 11, 3),
+        descriptor(GATE_OF_ANOTHER, 11, 5),
+    ];
+    let inherited = |one: Descriptor, other: Descriptor| (one.number, other.number) == (3, 3);
+    let knows = InCommon { opening: &inherited, ..NOTHING_IN_COMMON };
+    for (file_systems, in_common, expected) in [
+        (vec![], &knows, 2),
+        (vec![GATE], &knows, 3),
+        (vec![GATE_OF_ANOTHER], &knows, 2),
+        (vec![], &NOTHING_IN_COMMON, 3),
+    ] {
+        let file_systems = file_systems.into_iter().collect();
+        assert_eq!(opens_of(GATE, &descriptors, &file_systems, in_common), expected, "{file_systems:?}");
+    }
+}
+
+#[test]
+fn the_real_kernel_tells_an_opening_that_was_passed_on_from_another_one() {
+    use std::os::fd::AsRawFd;
+    let own = i32::try_from(std::process::id()).unwrap();
+    let first = fs::File::open("/dev/null").unwrap();
+    let (passed_on, second) = (first.try_clone().unwrap(), fs::File::open("/dev/null").unwrap());
+    let descriptor = |file: &fs::File| Descriptor { device: GATE, thread: own, number: file.as_raw_fd() };
+    let once = |other: &fs::File| (processes::IN_COMMON.opening)(descriptor(&first), descriptor(other));
+    // Where the kernel or the container forbids the question, everything was opened by itself.
+    let can_tell = once(&first);
+    assert_eq!((once(&passed_on), once(&second)), (can_tell, false));
 }
 
 #[test]
@@ -417,6 +482,7 @@ fn where_the_gate_is_not_found_a_frozen_device_is_looked_at_itself() {
             suspended: Suspended { fencing, ..Suspended::default() },
             volumes: [].into(),
             peers: [].into(),
+            to_a_stranger: false,
         })
     };
     let frozen = kernel(Role::Primary, true);
@@ -443,4 +509,47 @@ fn where_the_gate_is_not_found_a_frozen_device_is_looked_at_itself() {
     let device = drbd_device(node.sys.path(), 1000).unwrap();
     assert_eq!(device.number, DeviceNumber { major: 147, minor: 1000 });
     assert_eq!(node.found(&device), [opener(0, "device dm-5", true)], "a map that nobody recognizes lives");
+}
+
+#[test]
+fn hostile_files_of_a_process() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let gate = map(number_of(file.path()), &[]);
+    let maps = "7f00-7f01 r--p 00000000 fe:05 1337 /mnt/v/lib.so\n7f02-7f03 rw-p 00000000 00:00 0 [heap]\n";
+    let samples = [&living("writer"), &killed("sync"), &exited("sh"), MOUNTED, maps];
+    let node = Node::new();
+    node.process(10, &living("writer"), MOUNTED, &[file.path()]);
+    node.process(11, &living("other"), MOUNTED, &[]);
+    check(&texts(&samples, &["State:", "SigPnd:\t", "fe:05", "254:5", "Name:", "Z (zombie)"]), |text| {
+        for path in ["11/mountinfo", "11/task/11/status", "11/task/11/maps"] {
+            node.write_proc(path, &text);
+        }
+        // Whatever the one has become, the other is not lost over it.
+        assert!(node.found(&gate).contains(&opener(10, "writer", true)), "{:?}", node.find(&gate));
+    });
+}
+
+#[test]
+fn hostile_files_of_what_the_kernel_has_open() {
+    let swaps = "Filename\tType\tSize\tUsed\tPriority\n/mnt/v/a\\040b file 1 0 -2\n";
+    let iblock =
+        "iBlock device: dm-5  UDEV PATH: x  readonly: 0\n        Major: 254 Minor: 5  CLAIMED: IBLOCK\n";
+    let fileio = "TCM FILEIO ID: 0        File: /mnt/v/lun 0  Size: 1  Mode: Buffered-WCE Async: 0\n";
+    let exports = "# Version 1.1\n/mnt/v\t*(rw,no_root_squash)\n";
+    let node = Node::new();
+    node.process(10, &killed("nfsd"), MOUNTED, &[]);
+    node.write_sys("block/loop9/loop/backing_file", "/dev/dm-5\n");
+    check(
+        &texts(&[swaps, iblock, fileio, exports, "/dev/dm-5\n"], &["Major: ", "File: ", "/dev/dm-5"]),
+        |text| {
+            node.write_proc("swaps", &text);
+            node.write_proc("fs/nfsd/exports", &text);
+            node.write_sys("block/loop0/loop/backing_file", &text);
+            node.write_sys("kernel/config/target/core/iblock_0/one/info", &text);
+            node.write_sys("kernel/config/target/core/iblock_0/one/udev_path", &text);
+            node.write_sys("kernel/config/nvmet/subsystems/three/namespaces/1/device_path", &text);
+            let found = node.found(&map(GATE, &[]));
+            assert!(found.contains(&opener(0, "loop device loop9 on /dev/dm-5", true)), "{found:?}");
+        },
+    );
 }

@@ -13,8 +13,8 @@ use std::{
 use async_trait::async_trait;
 use hawser_plan::{
     observed::{
-        KernelPeer, KernelPeerVolume, KernelResource, KernelVolume, Looked, Opener, PoolFound, ReplicaFound,
-        Subject,
+        ConnectionState, KernelPeer, KernelPeerVolume, KernelResource, KernelVolume, Looked, Opener,
+        PoolFound, ReplicaFound, Subject,
     },
     step::{BackingVolume, DrbdPeer, GateTarget, Generation, Provider, Step},
 };
@@ -31,10 +31,10 @@ use super::{
         DrbdDriver,
         configuration::Surroundings,
         driver84::Driver84,
-        events2::{KernelState, ResourceState},
+        events2::{ConnectionFound, KernelState, ResourceState},
     },
     facts,
-    gate::{Gates, UUID_PREFIX},
+    gate::Gates,
     lvm_thin::{Lvm, LvmThinPool},
     numbers, openers,
     storage::StorageProvider,
@@ -159,18 +159,20 @@ impl SystemHost {
         }
     }
 
-    /// Who holds the gates of the subject. The walk goes on in its own thread if it takes too long.
+    /// Who holds the gates of the subject, and how often, by volume. The walk goes on in its own thread if it takes too
+    /// long.
     async fn openers(
         &self,
         subject: &Subject,
         kernel: &Looked<KernelResource>,
         maps: &[Map],
         deadline: &Deadline,
-    ) -> Looked<Vec<Opener>> {
+    ) -> (Looked<Vec<Opener>>, BTreeMap<u32, u32>) {
+        let unknown = |why| (Looked::Unknown(why), BTreeMap::new());
         let ways_in = match openers::ways_in(Path::new(SYS), &subject.volumes, kernel, maps) {
-            Ok(ways_in) if ways_in.is_empty() => return Looked::Present(Vec::new()),
+            Ok(ways_in) if ways_in.is_empty() => return (Looked::Present(Vec::new()), BTreeMap::new()),
             Ok(ways_in) => ways_in,
-            Err(error) => return Looked::Unknown(format!("its gate is not found, and {error}")),
+            Err(error) => return unknown(format!("its gate is not found, and {error}")),
         };
         let all = maps.to_vec();
         let walk = tokio::task::spawn_blocking(move || {
@@ -178,9 +180,15 @@ impl SystemHost {
             openers::find(Path::new("/proc"), Path::new(SYS), &ours, &all)
         });
         match tokio::time::timeout(deadline.left(), walk).await {
-            Ok(Ok(found)) => found,
-            Ok(Err(error)) => Looked::Unknown(format!("the walk through /proc failed: {error}")),
-            Err(_) => Looked::Unknown("the walk through /proc does not end".to_owned()),
+            Ok(Ok(found)) => {
+                let opens = subject.volumes.iter().filter_map(|volume| {
+                    let gate = maps.iter().find(|map| map.name == volume.gate_name)?;
+                    Some((volume.number, *found.opens.get(&gate.number)?))
+                });
+                (found.openers, opens.collect())
+            }
+            Ok(Err(error)) => unknown(format!("the walk through /proc failed: {error}")),
+            Err(_) => unknown("the walk through /proc does not end".to_owned()),
         }
     }
 }
@@ -204,8 +212,9 @@ impl Host for SystemHost {
     async fn look(&self, subjects: &[Subject]) -> Vec<ReplicaFound> {
         let deadline = &Deadline::after(LOOK);
         let maps = self.gates.maps();
+        let mut names = subjects.iter().flat_map(|subject| &subject.volumes).map(|volume| &volume.gate_name);
         let any_gate =
-            maps.as_ref().is_ok_and(|maps| maps.iter().any(|map| map.uuid.starts_with(UUID_PREFIX)));
+            maps.as_ref().is_ok_and(|maps| names.any(|name| maps.iter().any(|map| map.name == *name)));
         let counts =
             async { if any_gate { self.gates.open_counts(deadline).await } else { Ok(BTreeMap::new()) } };
         let (kernel, counts, ()) =
@@ -235,12 +244,12 @@ impl Host for SystemHost {
                 };
                 (volume.number, looked)
             });
-            let openers = match &maps {
+            let (openers, opens_found) = match &maps {
                 Ok(maps) if subject.openers => {
                     self.openers(subject, &in_kernel, maps, &Deadline::after(LOOK)).await
                 }
-                Ok(_) => Looked::Unknown("not asked for".to_owned()),
-                Err(error) => Looked::Unknown(error.to_string()),
+                Ok(_) => (Looked::Unknown("not asked for".to_owned()), BTreeMap::new()),
+                Err(error) => (Looked::Unknown(error.to_string()), BTreeMap::new()),
             };
             found.push(ReplicaFound {
                 backing,
@@ -248,6 +257,7 @@ impl Host for SystemHost {
                 kernel: in_kernel,
                 gates: gates.collect(),
                 openers,
+                opens_found,
             });
         }
         found
@@ -365,11 +375,15 @@ pub(super) fn named_by_node(resource: &ResourceState, peers: &[DrbdPeer]) -> Ker
     let volumes = resource.devices.iter().map(|(number, device)| {
         (*number, KernelVolume { minor: device.minor, disk: device.disk, size_bytes: device.size_bytes })
     });
+    let peer_at = |node_id: u32, connection: &ConnectionFound| match peers {
+        [only] => Some(only),
+        several => several.iter().find(|peer| peer.node_id == node_id && peer.uname == connection.name),
+    };
+    let to_a_stranger = resource.connections.iter().any(|(node_id, connection)| {
+        connection.state != ConnectionState::StandAlone && peer_at(*node_id, connection).is_none()
+    });
     let connections = resource.connections.iter().filter_map(|(node_id, connection)| {
-        let peer = match peers {
-            [only] => Some(only),
-            several => several.iter().find(|peer| peer.node_id == *node_id && peer.uname == connection.name),
-        }?;
+        let peer = peer_at(*node_id, connection)?;
         let volumes = connection.volumes.iter().map(|(number, volume)| {
             let volume = KernelPeerVolume {
                 disk: volume.disk,
@@ -392,6 +406,7 @@ pub(super) fn named_by_node(resource: &ResourceState, peers: &[DrbdPeer]) -> Ker
         suspended: resource.suspended,
         volumes: volumes.collect(),
         peers: connections.collect(),
+        to_a_stranger,
     }
 }
 

@@ -5,10 +5,12 @@
 use std::collections::BTreeMap;
 
 use hawser_plan::{Note, situation::Remembered};
+use hawser_planted::{Defect, is_planted};
+use hawser_proto::ids::Incarnation;
 use prost::Message;
 
 /// Names one incarnation of a replica: resource and incarnation.
-pub type ReplicaKey = (String, u64);
+pub type ReplicaKey = (String, Incarnation);
 
 /// How far a one-shot order came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +91,7 @@ impl Facts {
                 .iter()
                 .map(|((resource, incarnation), facts)| StoredReplica {
                     resource: resource.clone(),
-                    incarnation: *incarnation,
+                    incarnation: incarnation.get(),
                     created: facts.created,
                     behind: facts.behind,
                     current_in_boot: facts.current_in_boot.clone(),
@@ -120,10 +122,15 @@ impl Facts {
                         behind: replica.behind,
                         current_in_boot: replica.current_in_boot,
                     };
-                    ((replica.resource, replica.incarnation), facts)
+                    ((replica.resource, Incarnation::new(replica.incarnation)), facts)
                 })
                 .collect(),
-            orders: stored.orders.into_iter().map(|order| (order.id, found(order.progress))).collect(),
+            orders: stored
+                .orders
+                .into_iter()
+                .map(|order| (order.id, found(order.progress)))
+                .filter(|(_, found)| !(is_planted(Defect::OrderRunTwice) && *found == OrderProgress::Unknown))
+                .collect(),
         })
     }
 }
@@ -182,10 +189,12 @@ struct StoredOrder {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use hawser_hostile::{bytes, check};
+
     use super::*;
 
     fn key(resource: &str, incarnation: u64) -> ReplicaKey {
-        (resource.to_owned(), incarnation)
+        (resource.to_owned(), Incarnation::new(incarnation))
     }
 
     #[test]
@@ -203,6 +212,25 @@ mod tests {
         assert_eq!(read.remembered(&key("a", 7), "boot-1"), created);
         assert_eq!(read.remembered(&key("a", 8), "boot-1"), Remembered::default());
         assert!(read.remembered(&key("b", 9), "boot-2").behind);
+    }
+
+    #[test]
+    fn hostile_facts() {
+        let mut facts = Facts::default();
+        facts.note(&key("data", 7), Note::Created, "boot-1");
+        facts.note(&key("data", 7), Note::Current, "boot-1");
+        facts.note(&key("other", 9), Note::Behind, "boot-1");
+        for (id, progress) in
+            [(3, OrderProgress::Done), (4, OrderProgress::Started), (5, OrderProgress::Failed)]
+        {
+            facts.set_order(id, progress);
+        }
+        check(&bytes(&[&facts.encode()], &["boot-1"]), |bytes| {
+            if let Ok(read) = Facts::decode(&bytes) {
+                assert_eq!(Facts::decode(&read.encode()).unwrap(), read, "it changes by being stored");
+                assert!(read.orders.values().all(|progress| *progress != OrderProgress::Started));
+            }
+        });
     }
 
     #[test]

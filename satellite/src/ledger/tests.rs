@@ -3,7 +3,11 @@
 
 use std::os::unix::fs::symlink;
 
-use hawser_proto::v1::{Order, order};
+use hawser_hostile::{bytes, check, each_cut, each_flip};
+use hawser_proto::{
+    ids::Incarnation,
+    v1::{Order, order},
+};
 use tempfile::TempDir;
 
 use super::*;
@@ -32,12 +36,12 @@ async fn a_newer_document_is_accepted_and_found_after_a_restart() {
     for revision in [3, 8] {
         let accepted = ledger.accept(document(1, revision).encode_to_vec()).await.unwrap();
         assert!(accepted.fresh);
-        assert_eq!(ledger.revision(), revision);
+        assert_eq!(ledger.version().revision.get(), revision);
     }
 
     assert_eq!(watched.borrow().as_ref().unwrap().document.revision, 8);
     let again = open(&directory).unwrap();
-    assert_eq!(again.revision(), 8);
+    assert_eq!(again.version().revision.get(), 8);
     assert!(!again.document().borrow().as_ref().unwrap().fresh);
 }
 
@@ -64,9 +68,9 @@ async fn what_may_not_be_obeyed_is_refused_and_changes_nothing() {
     ] {
         let refused = ledger.accept(bytes).await.unwrap_err().to_string();
         assert!(refused.contains(expected), "{refused:?} should say {expected:?}");
-        assert_eq!(ledger.revision(), 8);
+        assert_eq!(ledger.version().revision.get(), 8);
     }
-    assert_eq!(open(&directory).unwrap().revision(), 8);
+    assert_eq!(open(&directory).unwrap().version().revision.get(), 8);
 }
 
 #[tokio::test]
@@ -92,15 +96,16 @@ async fn a_document_that_cannot_be_written_is_not_accepted() {
     let refused = ledger.accept(document(1, 9).encode_to_vec()).await.unwrap_err();
 
     assert!(matches!(refused, Refused::Unwritten(_)), "{refused}");
-    assert_eq!(ledger.revision(), 8);
-    assert_eq!(open(&directory).unwrap().revision(), 8);
+    assert_eq!(ledger.version().revision.get(), 8);
+    assert_eq!(open(&directory).unwrap().version().revision.get(), 8);
 }
 
 #[tokio::test]
 async fn a_note_that_cannot_be_written_is_not_remembered() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = open(&directory).unwrap();
-    let key = ("a".to_owned(), 7);
+    ledger.accept(document(1, 8).encode_to_vec()).await.unwrap();
+    let key = ("a".to_owned(), Incarnation::new(7));
     symlink("/dev/full", directory.path().join("facts.new")).unwrap();
 
     assert!(ledger.note(&key, Note::Created).await.is_err());
@@ -114,7 +119,8 @@ async fn a_note_that_cannot_be_written_is_not_remembered() {
 async fn a_forgotten_replica_is_as_if_it_had_never_been() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = open(&directory).unwrap();
-    let key = ("a".to_owned(), 7);
+    let key = ("a".to_owned(), Incarnation::new(7));
+    ledger.accept(document(1, 8).encode_to_vec()).await.unwrap();
     ledger.note(&key, Note::Created).await.unwrap();
 
     ledger.forget(&key).await.unwrap();
@@ -156,4 +162,69 @@ async fn a_damaged_or_strange_ledger_refuses_to_open() {
     open(&directory).unwrap().accept(document(1, 8).encode_to_vec()).await.unwrap();
     let error = Ledger::open(directory.path(), "cluster-1", "n2", "boot-1").err().unwrap().to_string();
     assert!(error.contains("holds a document for node \"n1\", but this is \"n2\""), "{error}");
+}
+
+#[tokio::test]
+async fn a_ledger_that_has_lost_a_file_is_not_opened() {
+    for name in ["document", "facts"] {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = open(&directory).unwrap();
+        ledger.accept(document(1, 8).encode_to_vec()).await.unwrap();
+        ledger.note(&("data".to_owned(), Incarnation::new(7)), Note::Created).await.unwrap();
+        fs::remove_file(directory.path().join(name)).unwrap();
+
+        let error = open(&directory).err().unwrap().to_string();
+
+        assert!(error.contains(&format!("{name} is damaged (it is missing")), "{error}");
+    }
+}
+
+#[test]
+fn hostile_documents_change_nothing_unless_they_are_newer_ones_for_this_node() {
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let ledger = open(&directory).unwrap();
+    runtime.block_on(ledger.accept(document(2, 8).encode_to_vec())).unwrap();
+    let mut orders = document(2, 9);
+    orders.orders.push(Order { id: 4, ..Order::default() });
+    let samples =
+        [&document(2, 9).encode_to_vec()[..], &orders.encode_to_vec(), &document(1, 70).encode_to_vec()];
+    check(&bytes(&samples, &["cluster-1", "n1", "n2"]), |bytes| {
+        let before = ledger.document().borrow().clone().unwrap();
+        let version = ledger.version();
+
+        let accepted = runtime.block_on(ledger.accept(bytes));
+
+        let after = ledger.document().borrow().clone().unwrap();
+        assert_eq!((after.document.cluster_id.as_str(), after.document.node.as_str()), ("cluster-1", "n1"));
+        match accepted {
+            Ok(_) => assert!(ledger.version() >= version),
+            Err(refused) => {
+                assert_eq!(after.document, before.document, "{refused}");
+                assert!(!refused.to_string().is_empty());
+            }
+        }
+    });
+}
+
+#[tokio::test]
+async fn a_ledger_with_any_byte_damaged_is_not_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = open(&directory).unwrap();
+    ledger.accept(document(2, 8).encode_to_vec()).await.unwrap();
+    ledger.note(&("data".to_owned(), Incarnation::new(7)), Note::Created).await.unwrap();
+    drop(ledger);
+    for name in ["document", "facts"] {
+        let path = directory.path().join(name);
+        let whole = fs::read(&path).unwrap();
+        let mut refused = |at: usize, damaged: &[u8]| {
+            fs::write(&path, damaged).unwrap();
+            let error = open(&directory).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.contains(name) && error.contains("damaged"), "{name}, byte {at}: {error}");
+        };
+        each_cut(&whole, &mut refused);
+        each_flip(&whole, &mut refused);
+        fs::write(&path, &whole).unwrap();
+    }
+    assert_eq!(open(&directory).unwrap().version().revision.get(), 8);
 }

@@ -40,10 +40,11 @@ impl Changes {
                 .removed
                 .iter()
                 .filter(|(key, _)| !self.sent.removed.contains_key(*key))
-                .map(|((resource, incarnation), revision)| v1::RemovalConfirmed {
+                .map(|((resource, incarnation), version)| v1::RemovalConfirmed {
                     resource: resource.clone(),
-                    replica_incarnation: *incarnation,
-                    revision: *revision,
+                    replica_incarnation: incarnation.get(),
+                    revision: version.revision.get(),
+                    lineage: version.lineage.get(),
                 })
                 .collect(),
             numbers: (self.sent.numbers != facts.numbers).then(|| facts.numbers.clone()),
@@ -126,6 +127,8 @@ fn changed<K: Ord, V: Clone + PartialEq>(before: &BTreeMap<K, V>, after: &BTreeM
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use hawser_proto::ids::{DocumentVersion, Incarnation};
+
     use super::*;
 
     fn replica(role: v1::DrbdRole, done: u32) -> v1::ReplicaObserved {
@@ -144,7 +147,10 @@ mod tests {
     }
 
     fn facts(replica: v1::ReplicaObserved) -> Facts {
-        Facts { replicas: BTreeMap::from([(("a".to_owned(), 7), replica)]), ..Facts::default() }
+        Facts {
+            replicas: BTreeMap::from([(("a".to_owned(), Incarnation::new(7)), replica)]),
+            ..Facts::default()
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -202,13 +208,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_removal_is_confirmed_once_in_a_session_and_again_in_the_next() {
-        let removed = BTreeMap::from([(("a".to_owned(), 7), 12)]);
+        let removed = BTreeMap::from([(("a".to_owned(), Incarnation::new(7)), DocumentVersion::new(1, 12))]);
         let facts = Facts { removed, ..Facts::default() };
         for _session in 0..2 {
             let mut changes = Changes::default();
             let report = changes.next(&facts).unwrap();
             assert_eq!(report.removed.len(), 1);
-            assert_eq!(report.removed[0].revision, 12);
+            assert_eq!(report.removed[0].version(), DocumentVersion::new(1, 12));
             assert_eq!(changes.next(&facts), None);
         }
     }

@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use hawser_proto::v1;
+use hawser_proto::{ids::DocumentVersion, v1};
 use tokio::sync::watch;
 
 pub use changes::Changes;
@@ -23,8 +23,8 @@ use crate::ledger::ReplicaKey;
 pub struct Facts {
     /// Replicas and removals, by key.
     pub replicas: BTreeMap<ReplicaKey, v1::ReplicaObserved>,
-    /// Removals that are done, with the revision under which that was seen.
-    pub removed: BTreeMap<ReplicaKey, u64>,
+    /// Removals that are done, with the document under which that was seen.
+    pub removed: BTreeMap<ReplicaKey, DocumentVersion>,
     /// Pools, by name.
     pub pools: BTreeMap<String, v1::PoolObserved>,
     /// One-shot orders, by id.
@@ -56,9 +56,9 @@ impl Board {
         self.change(|facts| facts.replicas.insert(key.clone(), observed.clone()) != Some(observed));
     }
 
-    /// Notes that nothing of a removed replica is left, as seen under `revision`.
-    pub fn put_removed(&self, key: &ReplicaKey, revision: u64) {
-        self.change(|facts| facts.removed.insert(key.clone(), revision).is_none());
+    /// Notes that nothing of a removed replica is left, as seen under the document `version`.
+    pub fn put_removed(&self, key: &ReplicaKey, version: DocumentVersion) {
+        self.change(|facts| facts.removed.insert(key.clone(), version).is_none());
     }
 
     /// Whether the removal of `key` is done.

@@ -6,7 +6,7 @@ use hawser_plan::{
     desired::Desired,
     observed::{DiskState, GateTable, KernelPeer, KernelResource, Looked, ReplicaFound, Role, Suspended},
 };
-use hawser_proto::v1;
+use hawser_proto::{ids::Incarnation, v1};
 
 use crate::observe::Observation;
 
@@ -21,8 +21,9 @@ pub fn observed(
     let kernel = found.kernel.present();
     v1::ReplicaObserved {
         resource: desired.resource().to_owned(),
-        replica_incarnation: desired.incarnation(),
-        revision: observation.revision,
+        replica_incarnation: desired.incarnation().get(),
+        revision: observation.version.revision.get(),
+        lineage: observation.version.lineage.get(),
         presence: presence(desired, found).into(),
         role: match &found.kernel {
             Looked::Present(kernel) => role(kernel.role),
@@ -51,14 +52,29 @@ pub fn observed(
         waits_for: waits_for.unwrap_or_default().to_owned(),
         in_kernel: part(Some(&found.kernel)).into(),
         gates: together(desired.volumes().iter().map(|volume| part(found.gates.get(&volume.number)))).into(),
+        follows_document: follows_document(desired, found),
+    }
+}
+
+/// Whether DRBD is as the document says, and connects to nobody else. What is certainly not in the kernel connects to
+/// nobody, and comes up as the document says.
+fn follows_document(desired: &Desired, found: &ReplicaFound) -> bool {
+    let Desired::Replica(replica) = desired else { return false };
+    let Some(drbd) = &replica.drbd else { return true };
+    match &found.kernel {
+        Looked::Absent => true,
+        Looked::Unknown(_) => false,
+        Looked::Present(kernel) => {
+            found.configuration.present() == Some(&drbd.fingerprint()) && !kernel.to_a_stranger
+        }
     }
 }
 
 /// The report on a replica of which nothing is known yet, and why.
-pub fn unknown(resource: &str, incarnation: u64, waits_for: &str) -> v1::ReplicaObserved {
+pub fn unknown(resource: &str, incarnation: Incarnation, waits_for: &str) -> v1::ReplicaObserved {
     v1::ReplicaObserved {
         resource: resource.to_owned(),
-        replica_incarnation: incarnation,
+        replica_incarnation: incarnation.get(),
         presence: v1::Presence::Unknown.into(),
         gates: v1::Presence::Unknown.into(),
         in_kernel: v1::Presence::Unknown.into(),

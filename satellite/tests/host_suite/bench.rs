@@ -3,6 +3,7 @@
 
 use async_trait::async_trait;
 use hawser_plan::step::{DrbdPeer, Mark, Provider};
+use hawser_proto::ids::Incarnation;
 use hawser_satellite::host::Host;
 
 /// Which of the two nodes this side of the suite runs on.
@@ -64,5 +65,10 @@ pub(crate) trait Bench: Send + Sync {
 
 /// The mark of everything that the suite makes.
 pub(crate) fn mark(replica_incarnation: u64) -> Mark {
-    Mark { cluster_id: "host-suite".to_owned(), resource: "suite".to_owned(), replica_incarnation, volume: 0 }
+    Mark {
+        cluster_id: "host-suite".to_owned(),
+        resource: "suite".to_owned(),
+        replica_incarnation: Incarnation::new(replica_incarnation),
+        volume: 0,
+    }
 }

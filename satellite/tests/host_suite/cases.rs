@@ -13,6 +13,7 @@ use hawser_plan::{
         SharedSecret, Step,
     },
 };
+use hawser_proto::ids::Incarnation;
 use hawser_satellite::host::HostError;
 use tokio::time::{Instant, timeout};
 
@@ -70,6 +71,8 @@ const CASES: &[(&str, Case)] = cases![
     a_cut_freezes_the_primary_until_the_arbiter_says_yes,
     a_healed_link_resyncs,
     the_loser_returns_without_a_reboot,
+    a_primary_lets_go_of_its_peer_and_goes_on_alone,
+    a_replica_joins_a_primary_and_syncs,
     a_removed_replica_leaves_nothing,
 ];
 
@@ -105,7 +108,7 @@ impl<'a> Suite<'a> {
         check(there.active && there.mark.as_ref() == Some(&volume.mark), || format!("{there:?}"))?;
         check(there.size_bytes >= BACKING_SIZE, || format!("too small: {there:?}"))?;
         let mut other = volume.clone();
-        other.mark.replica_incarnation += 1;
+        other.mark.replica_incarnation = Incarnation::new(8);
         self.refused(&Step::EnsureBackingVolume(other.clone())).await?;
         self.refused(&Step::RemoveBackingVolume(other)).await?;
         let mut larger = volume.clone();
@@ -193,6 +196,10 @@ impl<'a> Suite<'a> {
         let openers = found.openers.present().ok_or_else(|| format!("{:?}", found.openers))?;
         check(openers.iter().any(|opener| opener.pid > 0 && opener.state == OpenerState::Living), || {
             format!("the writer is not named: {openers:?}")
+        })?;
+        let gate = found.gates[&0].present().copied_gate()?;
+        check((gate.2, found.opens_found.get(&0)) == (1, Some(&1)), || {
+            format!("the writer is counted otherwise than by the kernel: {gate:?}, {:?}", found.opens_found)
         })?;
         writer.kill().await;
         drop(writer);
@@ -313,7 +320,14 @@ impl<'a> Suite<'a> {
         };
         self.until("a living writer is named", &living).await?;
         writer.kill().await;
-        self.until("nobody living holds the gate", |found| !living(found)).await?;
+        let found = self.until("nobody living holds the gate", |found| !living(found)).await?;
+        let gate = found.gates[&0].present().copied_gate()?;
+        check((gate.2, found.opens_found.get(&0)) == (1, Some(&1)), || {
+            format!(
+                "a dying writer is counted otherwise than by the kernel: {gate:?}, {:?}",
+                found.opens_found
+            )
+        })?;
         self.twice(&Step::FailGate { name: GATE.to_owned() }).await?;
         self.twice(&Step::DetachForce { drbd_name: NAME.to_owned(), minor: MINOR }).await?;
         self.twice(&Step::ResumeIo { drbd_name: NAME.to_owned(), minor: MINOR }).await?;
@@ -339,6 +353,74 @@ impl<'a> Suite<'a> {
         self.promote_and_open().await?;
         let record = self.bench.read(GATE).await;
         check(record == 4, || format!("read record {record}, not the winner's"))?;
+        self.close_and_demote().await?;
+        self.bench.meet().await
+    }
+
+    /// Side A is told that B leaves, B is not: its replica is still there, and outdated.
+    async fn a_primary_lets_go_of_its_peer_and_goes_on_alone(&self) -> Outcome {
+        self.bench.arbiter(Arbiter::No).await;
+        if self.bench.side() == Side::A {
+            self.promote_and_open().await?;
+        }
+        self.bench.meet().await?; // A is Primary
+        if self.bench.side() == Side::B {
+            self.until("lost", |found| connection_state(found, self.peer()) != ConnectionState::Connected)
+                .await?;
+            self.until("outdated", |found| disk(found) == DiskState::Outdated).await?;
+            self.refused(&self.promote()).await?;
+            self.bench.meet().await?; // A has written alone
+            // The link is as it was: nothing that A does leads to B any more.
+            self.execute(&Step::TakeDown { drbd_name: NAME.to_owned() }).await?;
+            return self.execute(&Step::RemoveBackingVolume(self.backing())).await;
+        }
+        let configuration = self.alone();
+        self.twice(&Step::WriteConfiguration(configuration.clone())).await?;
+        let found = self.look_beside(&[]).await;
+        check(kernel(&found).is_some_and(|kernel| kernel.to_a_stranger), || format!("{found:?}"))?;
+        self.twice(&Step::Adjust { configuration: configuration.clone() }).await?;
+        let found = self.look_beside(&[]).await;
+        check(found.configuration.present() == Some(&configuration.fingerprint()), || format!("{found:?}"))?;
+        let there = kernel(&found).ok_or("gone")?;
+        check(!there.to_a_stranger && !there.suspended.any(), || format!("{there:?}"))?;
+        check((there.role, disk(&found)) == (Role::Primary, DiskState::UpToDate), || format!("{there:?}"))?;
+        let mut writer = self.bench.write(GATE, 5).await;
+        check(writer.acknowledged().await, || "a write without a peer was not acknowledged".to_owned())?;
+        writer.kill().await;
+        self.bench.meet().await // B may go
+    }
+
+    /// Side B is made anew and joins A, which is Primary all the while and writes.
+    async fn a_replica_joins_a_primary_and_syncs(&self) -> Outcome {
+        let configuration = self.configuration();
+        if self.bench.side() == Side::A {
+            self.twice(&Step::WriteConfiguration(configuration.clone())).await?;
+            self.twice(&Step::Adjust { configuration: configuration.clone() }).await?;
+            let connection = Connection { configuration, peer: self.peer().to_owned() };
+            self.twice(&Step::Connect(connection)).await?;
+            let found = self.look().await;
+            check(kernel(&found).is_some_and(|kernel| !kernel.suspended.any()), || format!("{found:?}"))?;
+            self.until("connected", |found| connected(found, self.peer())).await?;
+            let mut writer = self.bench.write(GATE, 6).await;
+            check(writer.acknowledged().await, || "a write beside a joiner was not acknowledged".to_owned())?;
+            writer.kill().await;
+            self.in_sync().await?;
+            self.close_and_demote().await?;
+            self.bench.meet().await?; // B reads
+            return self.bench.meet().await;
+        }
+        self.twice(&Step::EnsureBackingVolume(self.backing())).await?;
+        self.twice(&Step::CreateMetadata(self.metadata(None))).await?;
+        self.twice(&Step::WriteConfiguration(configuration.clone())).await?;
+        let bring_up = Step::BringUp { configuration: configuration.clone(), attach: false, connect: true };
+        self.twice(&bring_up).await?;
+        self.until("connected", |found| connected(found, self.peer())).await?;
+        self.twice(&Step::AttachDisk { configuration }).await?;
+        self.in_sync().await?;
+        self.bench.meet().await?; // A has stepped down
+        self.promote_and_open().await?;
+        let record = self.bench.read(GATE).await;
+        check(record == 6, || format!("read record {record}"))?;
         self.close_and_demote().await?;
         self.bench.meet().await
     }
@@ -424,6 +506,13 @@ impl<'a> Suite<'a> {
         }
     }
 
+    /// The configuration without the other side.
+    fn alone(&self) -> Configuration {
+        let usual = self.configuration();
+        let own = usual.peers.iter().filter(|peer| peer.node == usual.node).cloned().collect();
+        Configuration { ask_arbiter: false, peers: own, ..usual }
+    }
+
     fn promote(&self) -> Step {
         Step::Promote { drbd_name: NAME.to_owned(), minors: vec![MINOR] }
     }
@@ -451,9 +540,15 @@ impl<'a> Suite<'a> {
 
     /// What is there of the suite's replica.
     pub(crate) async fn look(&self) -> ReplicaFound {
+        let other: Vec<_> = self.peers.iter().filter(|peer| peer.node == self.peer()).cloned().collect();
+        self.look_beside(&other).await
+    }
+
+    /// What is there, as a replica beside these others.
+    async fn look_beside(&self, peers: &[hawser_plan::step::DrbdPeer]) -> ReplicaFound {
         let subject = Subject {
             resource: "suite".to_owned(),
-            replica_incarnation: 7,
+            replica_incarnation: Incarnation::new(7),
             drbd_name: Some(NAME.to_owned()),
             provider: Some(self.bench.provider()),
             volumes: vec![SubjectVolume {
@@ -462,7 +557,7 @@ impl<'a> Suite<'a> {
                 backing_name: self.backing().name,
                 gate_name: GATE.to_owned(),
             }],
-            peers: self.peers.iter().filter(|peer| peer.node == self.peer()).cloned().collect(),
+            peers: peers.to_vec(),
             openers: true,
         };
         self.bench.host().look(std::slice::from_ref(&subject)).await.remove(0)
@@ -535,6 +630,10 @@ fn up_to_date(found: &ReplicaFound, peer: &str) -> bool {
                     && volume.out_of_sync_bytes == 0
             })
     })
+}
+
+fn disk(found: &ReplicaFound) -> DiskState {
+    kernel(found).and_then(|kernel| kernel.volumes.get(&0)).map_or(DiskState::Diskless, |volume| volume.disk)
 }
 
 fn check(holds: bool, otherwise: impl FnOnce() -> String) -> Outcome {

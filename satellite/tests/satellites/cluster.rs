@@ -9,7 +9,10 @@ use std::{
 
 use async_trait::async_trait;
 use hawser_plan::Question;
-use hawser_proto::v1::{self, DesiredAttachment};
+use hawser_proto::{
+    ids::OutdateNumber,
+    v1::{self, DesiredAttachment},
+};
 use hawser_satellite::{
     arbiter::{Answer, Arbiter, Case},
     controllers::Controllers,
@@ -37,16 +40,31 @@ use crate::counting::CountingHost;
 pub(crate) const GATE: &str = "hawser-db.5-0";
 const SIZE: u64 = 64 << 20;
 
+/// What Raft has in mind with the replica of "db" on n2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Second {
+    /// It is there.
+    #[default]
+    There,
+    /// n1 is alone.
+    Absent,
+    /// n1 has to let go of it.
+    Leaving,
+    /// Nothing of it may be left.
+    Removing,
+}
+
 /// What Raft would hold of the resource "db", and of "log" beside it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Raft {
     revision: u64,
-    day0: u64,
+    pub(crate) day0: u64,
     pub(crate) owner: String,
     pub(crate) generation: u64,
     pub(crate) outdated: BTreeMap<String, u64>,
     pub(crate) attachments: BTreeMap<String, DesiredAttachment>,
     pub(crate) removed: bool,
+    pub(crate) second: Second,
     pub(crate) with_log: bool,
     /// Options of db's connections.
     pub(crate) net_options: BTreeMap<String, String>,
@@ -65,7 +83,12 @@ impl Raft {
         }
         self.revision += 1;
         self.outdated.insert(peer.into(), self.revision);
-        Answer::Yes(self.revision)
+        Answer::Yes(OutdateNumber::new(self.revision))
+    }
+
+    /// A replica is behind, as of this entry.
+    pub(crate) fn mark(&mut self, node: &str) {
+        self.outdated.insert(node.into(), self.revision);
     }
 
     fn document(&self, node: &str) -> v1::DesiredDocument {
@@ -82,8 +105,15 @@ impl Raft {
             }],
             ..Default::default()
         };
-        let db = self.replica(node, "db", 5, 1000);
-        if self.removed {
+        let mut db = self.replica(node, "db", 5, 1000);
+        let is_second = node == "n2";
+        if self.second != Second::There && !is_second {
+            db.peers.retain(|peer| peer.node == node);
+        }
+        if is_second && self.second == Second::Absent {
+            return document;
+        }
+        if self.removed || (is_second && self.second == Second::Removing) {
             document.removed.push(v1::RemovedReplica {
                 resource: db.resource,
                 resource_incarnation: db.resource_incarnation,
@@ -171,7 +201,7 @@ impl Reach {
         let ledgers = self.ledgers.lock().unwrap().clone();
         for (name, ledger) in ledgers.iter().filter(|(name, _)| reachable.contains(*name)) {
             let document = self.raft.lock().unwrap().document(name);
-            if document.revision > ledger.revision() {
+            if document.version() > ledger.version() {
                 ledger.accept(document.encode_to_vec()).await.unwrap();
             }
         }
@@ -191,10 +221,10 @@ impl Arbiter for TestArbiter {
         let answer = {
             let mut raft = self.reach.raft.lock().unwrap();
             match question {
-                Question::Outdate { peer, generation } => raft.outdate(&self.node, peer, *generation),
+                Question::Outdate { peer, generation } => raft.outdate(&self.node, peer, generation.get()),
                 Question::ConfirmOwner { generation } => {
-                    if raft.owner == self.node && raft.generation == *generation {
-                        Answer::Yes(0)
+                    if raft.owner == self.node && raft.generation == generation.get() {
+                        Answer::Yes(OutdateNumber::default())
                     } else {
                         Answer::No("not the owner".into())
                     }
@@ -326,6 +356,12 @@ impl Cluster {
     /// Gives every node that can be reached its document.
     pub(crate) async fn hand_out(&self) {
         self.reach.hand_out().await;
+    }
+
+    /// Whether a node has done all that the newest document says of DRBD.
+    pub(crate) fn follows(&self, node: &str) -> bool {
+        let report = self.report(node, "db");
+        report.follows_document && report.revision == self.raft().revision
     }
 
     pub(crate) fn raft(&self) -> Raft {

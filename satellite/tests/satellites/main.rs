@@ -7,4 +7,5 @@ mod counting;
 mod lifecycle;
 mod outages;
 mod questions;
+mod replicas;
 mod session;

@@ -55,6 +55,36 @@ async fn a_primary_cut_off_from_everybody_freezes_and_returns_when_its_writer_is
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_loser_stays_frozen_while_the_kernel_counts_an_opener_that_nobody_finds() {
+    let cluster = Cluster::attached().await;
+    let hidden = cluster.world.write("n1", GATE, 2, 1).unwrap();
+    cluster.until("it is written", |cluster| acknowledged(cluster, "n1", hidden)).await;
+    cluster.world.hide("n1", hidden);
+    cluster.world.link("n1", "n2", false);
+    cluster.controllers_reach("n1", false).await;
+    let frozen = cluster.world.write("n1", GATE, 1, 1).unwrap();
+    cluster.until("n1 is frozen", |cluster| cluster.report("n1", "db").suspended == "fencing").await;
+    cluster.take_over("n2").await.unwrap();
+    cluster.until("n2 has it", |cluster| cluster.is_attached("n2")).await;
+    cluster.world.link("n1", "n2", true);
+    cluster.controllers_reach("n1", true).await;
+
+    // All that are found are dead, and one that still lives is not found.
+    cluster.world.kill("n1", frozen);
+    cluster
+        .until("it says so", |cluster| {
+            cluster.report("n1", "db").waits_for.contains("the kernel counts 2, found: writer")
+        })
+        .await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(cluster.world.write_state("n1", frozen), Some(WriteState::Pending));
+
+    cluster.world.kill("n1", hidden);
+    cluster.until("n1 is back", |cluster| cluster.in_sync("n1")).await;
+    assert_eq!(cluster.world.write_state("n1", frozen), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_power_cut_the_survivor_takes_over_and_the_other_returns() {
     let mut cluster = Cluster::attached().await;
     let writer = cluster.world.write("n1", GATE, 1, 42).unwrap();

@@ -6,9 +6,12 @@ use std::{
 };
 
 use hawser_plan::Question;
-use hawser_proto::v1::{
-    self,
-    arbiter_service_server::{ArbiterService, ArbiterServiceServer},
+use hawser_proto::{
+    ids::{Incarnation, Lineage, OutdateNumber, OwnerGeneration},
+    v1::{
+        self,
+        arbiter_service_server::{ArbiterService, ArbiterServiceServer},
+    },
 };
 use hawser_satellite::{
     arbiter::{Answer, Arbiter, Case, ControllerArbiter},
@@ -77,8 +80,11 @@ async fn arbiter(manners: [Manner; 3]) -> (ControllerArbiter, Arc<Mutex<Vec<Mann
 }
 
 async fn ask(arbiter: &ControllerArbiter) -> Answer {
-    let case = Case { resource: "db".into(), resource_incarnation: 5 };
-    arbiter.ask(&case, &Question::Outdate { peer: "n2".into(), generation: 3 }, "key").await
+    let case =
+        Case { lineage: Lineage::new(1), resource: "db".into(), resource_incarnation: Incarnation::new(5) };
+    arbiter
+        .ask(&case, &Question::Outdate { peer: "n2".into(), generation: OwnerGeneration::new(3) }, "key")
+        .await
 }
 
 #[tokio::test]
@@ -95,7 +101,7 @@ async fn a_frozen_primary_is_answered_by_whoever_can_and_waits_for_nobody_elses_
         let began = Instant::now();
         let answer = ask(&arbiter).await;
 
-        assert_eq!(matches!(answer, Answer::Yes(9)), granted, "{manners:?}: {answer:?}");
+        assert_eq!(answer == Answer::Yes(OutdateNumber::new(9)), granted, "{manners:?}: {answer:?}");
         assert!(began.elapsed() < Duration::from_secs(1), "{manners:?}: after {:?}", began.elapsed());
     }
 }

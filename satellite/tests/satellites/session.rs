@@ -173,7 +173,7 @@ async fn a_session_says_hello_takes_documents_and_reports() {
     session.send(controller_message::Message::Document(bytes.clone())).await;
     let accepted = session.until(answer).await;
     assert_eq!((accepted.revision, accepted.refused.as_str()), (8, ""));
-    assert_eq!(ledger.revision(), 8, "on the disk before the answer");
+    assert_eq!(ledger.version().revision.get(), 8, "on the disk before the answer");
 
     session.send(controller_message::Message::Document(document(7).encode_to_vec())).await;
     let refused = session.until(answer).await;

@@ -3,7 +3,7 @@
 # sync, and those that remove it: create-volume.sh create|delete NAME MINOR PORT. Run on n1 and n2 at once.
 set -euo pipefail
 action=$1 name=$2 minor=$3 port=$4
-device=/dev/hawser/$name
+device=/dev/vg0/$name
 file=/etc/drbd.d/$name.res
 export DM_DISABLE_UDEV=1 LC_ALL=C
 
@@ -17,7 +17,7 @@ wait_for() { grep -q -m1 -E "$1" < <(exec timeout 60 drbdsetup events2 --statist
 
 case $action in
 create)
-    lvcreate -y --type thin -V 1028M -n "$name" --addtag by-hand --thinpool hawser/thin >/dev/null
+    lvcreate -y --type thin -V 1028M -n "$name" --addtag by-hand --thinpool vg0/thin >/dev/null
     drbdmeta --force "$minor" v08 "$device" internal create-md >/dev/null 2>&1
     # Both start from the same generation, so there is nothing to sync.
     cat >"/run/$name.day0" <<END
@@ -58,6 +58,6 @@ END
 delete)
     drbdsetup down "$name"
     rm "$file"
-    lvremove -y --select 'lv_tags=by-hand' hawser >/dev/null
+    lvremove -y --select 'lv_tags=by-hand' vg0 >/dev/null
     ;;
 esac

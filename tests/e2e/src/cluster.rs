@@ -201,6 +201,11 @@ impl Cluster {
         Ok(self.runtime.block_on(self.the_lab().forward(node, port))?)
     }
 
+    /// Lets the disk below a node's volume group fail.
+    pub fn fail_disk(&self, node: &str) -> Result<()> {
+        Ok(self.runtime.block_on(self.the_lab().fail_disk(node))?)
+    }
+
     /// Restores every link.
     pub fn heal(&self) -> Result<()> {
         Ok(self.runtime.block_on(self.the_lab().heal())?)

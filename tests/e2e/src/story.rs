@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
 use crate::cluster::{Cluster, Progress};
@@ -120,10 +120,16 @@ impl Holdings {
 
     /// Fails if anything of it is left on any of the nodes.
     pub fn expect_gone(&self, cluster: &Cluster, nodes: &[&str]) -> Result<()> {
-        for node in nodes {
-            let left = self.left_over(cluster, node)?;
-            ensure!(left.is_empty(), "{}", left.join("; "));
-        }
+        let left = std::thread::scope(|scope| -> Result<Vec<String>> {
+            let looks: Vec<_> =
+                nodes.iter().map(|node| scope.spawn(|| self.left_over(cluster, node))).collect();
+            let mut all = Vec::new();
+            for look in looks {
+                all.extend(look.join().map_err(|_| anyhow!("a look at a node panicked"))??);
+            }
+            Ok(all)
+        })?;
+        ensure!(left.is_empty(), "{}", left.join("; "));
         Ok(())
     }
 

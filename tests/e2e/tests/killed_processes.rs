@@ -8,9 +8,10 @@ use std::io::Read as _;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use hawser_e2e::cluster::{Cluster, Progress, lab_or_skipped};
 use hawser_e2e::story::{expect_nothing_left, leader};
+use hawser_lab::cluster::THIN_POOL;
 use serde_json::Value;
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
@@ -58,39 +59,77 @@ fn a_killed_process_leaves_no_operation_stuck_and_nothing_behind() -> Result<()>
         return Ok(());
     }
     let cluster = Cluster::up("kills", 3)?;
-    let victims = [
-        Victim::LeadingController,
-        Victim::FollowingController,
-        Victim::Satellite(REPLICAS[0]),
-        Victim::Satellite(REPLICAS[1]),
-    ];
     let (mut kills, mut in_the_middle) = (0, 0);
+    let mut deleted: Option<Deleted> = None;
     for (round, (in_create, in_delete)) in MOMENTS.iter().enumerate() {
-        for victim in victims {
-            let name = format!("round{round}");
-            let create = [
-                "resource",
-                "create",
-                &name,
-                "--size",
-                "64MiB",
-                "--node",
-                REPLICAS[0],
-                "--node",
-                REPLICAS[1],
-            ];
+        for (number, victim) in victims(round).into_iter().enumerate() {
+            // Names of their own, so that what one has left is looked for while the next is made.
+            let name = format!("round{round}victim{number}");
+            let nodes = ["--node", REPLICAS[0], "--node", REPLICAS[1]];
+            let create = [&["resource", "create", &name, "--size", "64MiB"][..], &nodes[..]].concat();
             let delete = ["resource", "delete", &name];
-            for (operation, moment) in [(&create[..], in_create), (&delete[..], in_delete)] {
-                kills += 1;
-                in_the_middle += u32::from(interrupted(&cluster, operation, &name, victim, moment)?);
-            }
-            expect_nothing_left(&cluster, &NODES, &name)
-                .with_context(|| format!("{victim:?} killed {}, {}", in_create.what, in_delete.what))?;
+            let before = deleted.take();
+            in_the_middle += u32::from(beside(
+                || before.as_ref().map_or(Ok(()), |before| before.expect_nothing_left(&cluster)),
+                || {
+                    // Who was killed at the end of the last deletion may still be on its way back.
+                    wait_for_room(&cluster)?;
+                    interrupted(&cluster, &create, &name, victim, in_create)
+                },
+            )?);
+            in_the_middle += u32::from(interrupted(&cluster, &delete, &name, victim, in_delete)?);
+            kills += 2;
+            let how = format!("{victim:?} killed {}, {}", in_create.what, in_delete.what);
+            deleted = Some(Deleted { name, how });
         }
     }
+    deleted.context("nothing was deleted")?.expect_nothing_left(&cluster)?;
     // The last moments of an operation may be over before anybody is killed.
     ensure!(in_the_middle * 4 >= kills * 3, "only {in_the_middle} of {kills} kills fell into an operation");
     Ok(())
+}
+
+/// Whose processes are killed in a round. A controller that follows only passes on what others decide: it is killed
+/// in every other round.
+fn victims(round: usize) -> Vec<Victim> {
+    let satellites = REPLICAS.map(Victim::Satellite);
+    let follower = (round.is_multiple_of(2)).then_some(Victim::FollowingController);
+    [Victim::LeadingController].into_iter().chain(follower).chain(satellites).collect()
+}
+
+/// A resource whose deletion has succeeded.
+struct Deleted {
+    name: String,
+    how: String,
+}
+
+impl Deleted {
+    fn expect_nothing_left(&self, cluster: &Cluster) -> Result<()> {
+        expect_nothing_left(cluster, &NODES, &self.name).with_context(|| self.how.clone())
+    }
+}
+
+/// Waits until every node's satellite and pool are known to the leader: placement refuses others.
+fn wait_for_room(cluster: &Cluster) -> Result<()> {
+    let all = |list: &Value, known: fn(&Value) -> bool| {
+        list["items"].as_array().is_some_and(|items| items.len() == NODES.len() && items.iter().all(known))
+    };
+    cluster.wait("every satellite to be back", Duration::from_secs(20), || {
+        let (nodes, pools) = (cluster.json(&["node", "list"])?, cluster.json(&["pool", "list"])?);
+        let known =
+            all(&nodes, |node| node["online"] == true) && all(&pools, |pool| !pool["observed"].is_null());
+        Ok(if known { Progress::Reached(()) } else { Progress::NotYet(format!("{nodes} {pools}")) })
+    })
+}
+
+/// Does both at the same time; fails if one of them does.
+fn beside<T>(check: impl FnOnce() -> Result<()> + Send, action: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::thread::scope(|scope| {
+        let check = scope.spawn(check);
+        let done = action();
+        check.join().map_err(|_| anyhow!("the check panicked"))??;
+        done
+    })
 }
 
 /// Carries out an operation on the resource `name` while a process is killed at a moment of it, and returns
@@ -133,12 +172,13 @@ fn interrupted(
 
 /// Begins to wait in a node for what its kernel shows; prints the time of day when it does.
 fn watch(cluster: &Cluster, node: &str, name: &str, moment: &Moment) -> Result<Child> {
+    let group = THIN_POOL.split('/').next().unwrap_or(THIN_POOL);
     let script = format!(
         r#"
         volume() {{
             local file words
             for file in /sys/block/dm-*/dm/name; do
-                {{ read -r words <"$file"; }} 2>/dev/null && [[ $words == hawser-{name}.* ]] && return 0
+                {{ read -r words <"$file"; }} 2>/dev/null && [[ $words == {group}-{name}.* ]] && return 0
             done
             return 1
         }}

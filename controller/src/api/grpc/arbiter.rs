@@ -5,6 +5,7 @@
 
 use hawser_process::tls::Role;
 use hawser_proto::{
+    ids::Lineage,
     names,
     v1::{self, arbiter_service_server::ArbiterService, command::Command},
 };
@@ -22,6 +23,7 @@ impl ArbiterService for Arbiter {
         request: Request<v1::OutdateRequest>,
     ) -> Result<Response<v1::OutdateResponse>, Status> {
         own_node(&request, &request.get_ref().node)?;
+        self.own_lineage(request.get_ref().lineage())?;
         let write = self.0.write(&request, &request.get_ref().request_key)?;
         let request = request.into_inner();
         names::resource_name("resource", &request.resource).map_err(ApiError::from)?;
@@ -53,14 +55,32 @@ impl ArbiterService for Arbiter {
     ) -> Result<Response<v1::ConfirmOwnerResponse>, Status> {
         own_node(&request, &request.get_ref().node)?;
         let request = request.into_inner();
+        self.own_lineage(request.lineage())?;
         let reading = self.0.read(v1::Consistency::Unspecified).await?;
         let confirmed = reading.state.resource(&request.resource).is_some_and(|resource| {
-            resource.incarnation == request.resource_incarnation
+            resource.incarnation() == request.resource_incarnation()
                 && resource.arbitration.as_ref().is_some_and(|arbitration| {
-                    arbitration.owner == request.node && arbitration.generation == request.generation
+                    arbitration.owner == request.node && arbitration.generation() == request.generation()
                 })
         });
         Ok(Response::new(v1::ConfirmOwnerResponse { confirmed }))
+    }
+}
+
+impl Arbiter {
+    /// Generations and incarnations of another history mean nothing here: that is neither a yes nor a no.
+    fn own_lineage(&self, theirs: Lineage) -> Result<(), ApiError> {
+        let ours = self.0.consensus.view().state().cluster().lineage();
+        if theirs == ours {
+            return Ok(());
+        }
+        Err(ApiError::rejected(
+            v1::RejectionReason::Precondition,
+            format!(
+                "the question is asked under orders of lineage {theirs}, but this cluster is at lineage {ours}: the node \
+                 has to store this cluster's orders first"
+            ),
+        ))
     }
 }
 

@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use hawser_proto::{
+    ids::{Incarnation, OwnerGeneration},
     names,
     v1::{self, attachment_service_server::AttachmentService, command::Command},
 };
@@ -17,6 +18,7 @@ use crate::{
         context::{Context, Write, result},
         error::ApiError,
         pages::pair_key,
+        read_mask::ReadMask,
         view,
     },
     leader::{
@@ -24,6 +26,9 @@ use crate::{
         take_over::{self, Decision, Moments},
     },
 };
+
+/// Fields of an attachment's view.
+const FIELDS: [&str; 3] = ["desired", "device_paths", "conditions"];
 
 /// How long a request waits for what decides it: longer than DRBD and the sessions need to notice a power cut.
 const PATIENCE: Duration = Duration::from_secs(6);
@@ -71,6 +76,7 @@ impl AttachmentService for Attachments {
         request: Request<v1::ListAttachmentsRequest>,
     ) -> Result<Response<v1::ListAttachmentsResponse>, Status> {
         let request = request.into_inner();
+        let mask = ReadMask::new(request.read_mask.as_ref(), &FIELDS)?;
         let page = self.0.page(request.consistency(), request.page.clone()).await?;
         let reading = &page.reading;
         let all = reading.state.attachments().filter(|attachment| {
@@ -79,16 +85,20 @@ impl AttachmentService for Attachments {
         });
         let keyed = all.map(|attachment| (pair_key(&attachment.resource, &attachment.node), attachment));
         let (attachments, next_page_token) = self.0.take(&page, keyed);
+        let device_paths = |attachment: &v1::Attachment| {
+            let resource = reading.state.resource(&attachment.resource);
+            // What was revoked may no longer be opened there.
+            let opened = resource.filter(|_| attachment.lifecycle() != v1::AttachmentLifecycle::Revoked);
+            opened.map(view::device_paths).unwrap_or_default()
+        };
         let attachments = attachments
             .into_iter()
             .map(|attachment| v1::AttachmentView {
-                desired: Some(attachment.clone()),
-                device_paths: reading
-                    .state
-                    .resource(&attachment.resource)
-                    .map(view::device_paths)
-                    .unwrap_or_default(),
-                conditions: conditions::of_attachment(&reading.state, reading.observed.as_ref(), attachment),
+                desired: mask.take("desired", || Some(attachment.clone())),
+                device_paths: mask.take("device_paths", || device_paths(attachment)),
+                conditions: mask.take("conditions", || {
+                    conditions::of_attachment(&reading.state, reading.observed.as_ref(), attachment)
+                }),
             })
             .collect();
         Ok(Response::new(v1::ListAttachmentsResponse {
@@ -113,9 +123,9 @@ impl Attachments {
                 Some((resource_incarnation, from_generation)) => {
                     let take_over = v1::TakeOver {
                         resource: request.resource.clone(),
-                        resource_incarnation,
+                        resource_incarnation: resource_incarnation.get(),
                         node: request.node.clone(),
-                        from_generation,
+                        from_generation: from_generation.get(),
                         mode: request.mode,
                     };
                     Command::TakeOver(take_over)
@@ -142,7 +152,7 @@ impl Attachments {
         reign: &Arc<Reign>,
         request: &v1::CreateAttachmentRequest,
         asked: Instant,
-    ) -> Result<Option<(u64, u64)>, ApiError> {
+    ) -> Result<Option<(Incarnation, OwnerGeneration)>, ApiError> {
         let view = self.0.consensus.view();
         let mut revisions = view.revisions();
         let mut observations = reign.observed.changes();
@@ -165,7 +175,7 @@ impl Attachments {
                 Decision::TakeOver { from, generation } => {
                     let to = &request.node;
                     tracing::info!(resource = resource.name, %from, %to, "a resource is taken over");
-                    return Ok(Some((resource.incarnation, generation)));
+                    return Ok(Some((resource.incarnation(), generation)));
                 }
                 Decision::Refused(reason) => return Err(refused(reason)),
                 Decision::Undecided(reason) => reason,

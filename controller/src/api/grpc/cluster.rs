@@ -1,15 +1,23 @@
 //! The cluster itself: members and their health.
 
+use std::time::Duration;
+
 use hawser_proto::{
     names,
-    v1::{self, cluster_service_server::ClusterService, command::Command},
+    v1::{self, RejectionReason, cluster_service_server::ClusterService, command::Command},
 };
 use tonic::{Request, Response, Status};
 
-use crate::api::{
-    context::{Context, result},
-    error::ApiError,
+use crate::{
+    api::{
+        context::{Context, result},
+        error::ApiError,
+    },
+    consensus::{HandOverError, MemberStatus},
 };
+
+/// How long an answer waits for Raft to let a removed member go: two changes of the voters, with a hand-over before.
+const LEAVING: Duration = Duration::from_secs(10);
 
 /// `ClusterService`.
 pub struct Cluster(pub Context);
@@ -22,15 +30,7 @@ impl ClusterService for Cluster {
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
         let status = self.0.consensus.status();
         let state = self.0.consensus.view().state();
-        let members = status
-            .members
-            .into_iter()
-            .map(|member| v1::MemberView {
-                role: member.role.into(),
-                matched_revision: member.matched.unwrap_or_default(),
-                member: Some(member.member),
-            })
-            .collect();
+        let members = status.members.into_iter().map(member_view).collect();
         Ok(Response::new(v1::GetStatusResponse {
             cluster_id: status.cluster_id,
             cluster_name: status.cluster_name,
@@ -69,6 +69,86 @@ impl ClusterService for Cluster {
             lineage: cluster.lineage,
         };
         Ok(Response::new(v1::AddMemberResponse { result: result(&applied), ticket: Some(ticket) }))
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<v1::RemoveMemberRequest>,
+    ) -> Result<Response<v1::RemoveMemberResponse>, Status> {
+        let (write, name, answered) =
+            self.0.begin(request, |request| &request.request_key, |request| checked(request.name))?;
+        let consensus = &self.0.consensus;
+        let applied = match answered {
+            Some(applied) => applied,
+            None => {
+                let raft_id = self.known(&name)?.raft_id;
+                // Of the last one the state knows it, too, and has the better words.
+                if consensus.view().state().members().count() > 1 {
+                    consensus.check_removal(raft_id).await.map_err(|why| {
+                        let message = format!("controller {name} cannot be removed now: {why}");
+                        ApiError::rejected(RejectionReason::Precondition, message)
+                    })?;
+                }
+                write.propose(Command::RemoveMember(v1::RemoveMember { raft_id, name })).await?
+            }
+        };
+        let left = consensus.wait_until_left(applied.number, LEAVING).await;
+        let has_left = left.map_err(|lost| ApiError::Unavailable(lost.to_string()))?;
+        let members = consensus.status().members.into_iter().map(member_view).collect();
+        let (result, raft_id) = (result(&applied), applied.number);
+        Ok(Response::new(v1::RemoveMemberResponse { result, raft_id, has_left, members }))
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<v1::TransferLeadershipRequest>,
+    ) -> Result<Response<v1::TransferLeadershipResponse>, Status> {
+        let leader = checked(request.into_inner().name)?;
+        let successor = self.known(&leader)?;
+        let term = self.0.consensus.transfer_leadership(&successor).await.map_err(|error| {
+            let message = error.to_string();
+            match error {
+                HandOverError::Unfit(_) => ApiError::rejected(RejectionReason::Precondition, message),
+                HandOverError::NotLeading | HandOverError::InVain(_) => ApiError::Unavailable(message),
+            }
+        })?;
+        Ok(Response::new(v1::TransferLeadershipResponse { leader, term }))
+    }
+}
+
+fn checked(name: String) -> Result<String, ApiError> {
+    names::member_name("name", &name)?;
+    Ok(name)
+}
+
+impl Cluster {
+    /// The controller of this name.
+    fn known(&self, name: &str) -> Result<v1::Member, ApiError> {
+        let state = self.0.consensus.view().state();
+        if let Some(member) = state.members().find(|member| member.name == name) {
+            return Ok(member.clone());
+        }
+        let removed = state.cluster().removed_members.iter().rfind(|member| member.name == name);
+        let message = match removed {
+            Some(member) => format!(
+                "controller {name} (member {}) has been removed already; `hawser cluster status` shows the others",
+                member.raft_id
+            ),
+            None => {
+                format!("there is no controller {name}; `hawser cluster status` shows the controllers")
+            }
+        };
+        let reason = RejectionReason::NotFound.into();
+        Err(ApiError::Rejected(v1::Rejected { reason, field: "name".into(), message }))
+    }
+}
+
+fn member_view(status: MemberStatus) -> v1::MemberView {
+    v1::MemberView {
+        role: status.role.into(),
+        matched_revision: status.matched.unwrap_or_default(),
+        member: Some(status.member),
+        reason: status.reason,
     }
 }
 

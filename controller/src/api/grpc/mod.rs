@@ -6,6 +6,8 @@ pub mod attachments;
 pub mod cluster;
 pub mod nodes;
 pub mod operations;
+mod options;
+mod patience;
 pub mod pools;
 pub mod replicas;
 pub mod resource_groups;

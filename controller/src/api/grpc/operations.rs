@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use futures::{Stream, stream::BoxStream};
-use hawser_proto::v1::{self, command::Command, operation_service_server::OperationService};
+use hawser_proto::{
+    ids::OperationId,
+    v1::{self, command::Command, operation_service_server::OperationService},
+};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -16,12 +19,16 @@ use crate::{
         context::{Context, Reading, result},
         error::ApiError,
         pages::number_key,
+        read_mask::ReadMask,
     },
     leader::conditions,
 };
 
 /// Reports come many at a time; who waits is told at most this often.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Fields of an operation's view.
+const FIELDS: [&str; 3] = ["operation", "progress", "phase"];
 
 /// `OperationService`.
 pub struct Operations(pub Context);
@@ -35,14 +42,18 @@ impl OperationService for Operations {
         request: Request<v1::ListOperationsRequest>,
     ) -> Result<Response<v1::ListOperationsResponse>, Status> {
         let request = request.into_inner();
+        let mask = ReadMask::new(request.read_mask.as_ref(), &FIELDS)?;
         let page = self.0.page(request.consistency(), request.page.clone()).await?;
         let all = page.reading.state.operations().filter(|operation| {
             (request.id == 0 || operation.id == request.id)
                 && (!request.running_only || operation.state() == v1::OperationState::Running)
+                && (request.resource.is_empty() || operation.resource == request.resource)
+                && (request.node.is_empty() || operation.node == request.node)
         });
         let (operations, next_page_token) =
             self.0.take(&page, all.map(|operation| (number_key(operation.id), operation)));
-        let operations = operations.into_iter().map(|operation| view(&page.reading, operation)).collect();
+        let operations =
+            operations.into_iter().map(|operation| view(&page.reading, operation, &mask)).collect();
         Ok(Response::new(v1::ListOperationsResponse {
             operations,
             revision: page.reading.revision,
@@ -56,8 +67,8 @@ impl OperationService for Operations {
     ) -> Result<Response<Self::WaitOperationStream>, Status> {
         let id = request.into_inner().id;
         let reading = self.0.read(v1::Consistency::Unspecified).await?;
-        let operation = reading.state.operation(id).ok_or_else(|| not_found(id))?;
-        let first = view(&reading, operation);
+        let operation = reading.state.operation(OperationId::new(id)).ok_or_else(|| not_found(id))?;
+        let first = view(&reading, operation, &ReadMask::EVERYTHING);
         Ok(Response::new(Box::pin(follow(self.0.clone(), id, first))))
     }
 
@@ -79,14 +90,19 @@ fn not_found(id: u64) -> ApiError {
     ApiError::Rejected(v1::Rejected {
         reason: v1::RejectionReason::NotFound.into(),
         field: "id".into(),
-        message: format!("there is no operation {id}; ended ones are forgotten after a while"),
+        message: format!(
+            "there is no operation {id}; ended ones are forgotten after a while: `hawser operation list` shows what there is"
+        ),
     })
 }
 
-fn view(reading: &Reading, operation: &v1::Operation) -> v1::OperationView {
+fn view(reading: &Reading, operation: &v1::Operation, mask: &ReadMask) -> v1::OperationView {
+    let observed = reading.observed.as_ref();
+    let phase = || observed.and_then(|observed| conditions::phase_of(&reading.state, observed, operation));
     v1::OperationView {
-        operation: Some(operation.clone()),
-        progress: conditions::of_operation(&reading.state, reading.observed.as_ref(), operation),
+        operation: mask.take("operation", || Some(operation.clone())),
+        progress: mask.take("progress", || conditions::of_operation(&reading.state, observed, operation)),
+        phase: mask.take("phase", || phase().map(conditions::Phase::word).unwrap_or_default().to_owned()),
     }
 }
 
@@ -146,7 +162,8 @@ async fn next_view(
             revision: published.revision,
             observed: Some(reign.observed.picture()),
         };
-        let now = view(&reading, reading.state.operation(id).ok_or_else(|| not_found(id))?);
+        let operation = reading.state.operation(OperationId::new(id)).ok_or_else(|| not_found(id))?;
+        let now = view(&reading, operation, &ReadMask::EVERYTHING);
         if now != *last {
             return Ok(now);
         }

@@ -18,9 +18,13 @@ use crate::{
         context::{Context, Reading, Write, result},
         error::ApiError,
         pages::pair_key,
+        read_mask::ReadMask,
     },
     leader::{conditions, loops},
 };
+
+/// Fields of a pool's view.
+const FIELDS: [&str; 3] = ["desired", "observed", "conditions"];
 
 /// The most that may be promised of a pool, in percent of its capacity.
 const LARGEST_OVERCOMMIT: u32 = 100_000;
@@ -66,6 +70,7 @@ impl PoolService for Pools {
         request: Request<v1::ListPoolsRequest>,
     ) -> Result<Response<v1::ListPoolsResponse>, Status> {
         let request = request.into_inner();
+        let mask = ReadMask::new(request.read_mask.as_ref(), &FIELDS)?;
         let page = self.0.page(request.consistency(), request.page.clone()).await?;
         let all = page.reading.state.pools().filter(|pool| {
             (request.node.is_empty() || pool.node == request.node)
@@ -73,7 +78,7 @@ impl PoolService for Pools {
         });
         let (pools, next_page_token) =
             self.0.take(&page, all.map(|pool| (pair_key(&pool.node, &pool.name), pool)));
-        let pools = pools.into_iter().map(|pool| view(&page.reading, pool)).collect();
+        let pools = pools.into_iter().map(|pool| view(&page.reading, pool, &mask)).collect();
         Ok(Response::new(v1::ListPoolsResponse { pools, revision: page.reading.revision, next_page_token }))
     }
 }
@@ -124,7 +129,7 @@ impl Pools {
             observations.mark_unchanged();
             let picture = reign.observed.picture();
             let report = picture.node(&pool.node).and_then(|seen| seen.pools.get(&pool.name));
-            if report.is_some_and(|report| report.incarnation == pool.incarnation) {
+            if report.is_some_and(|report| report.incarnation() == pool.incarnation()) {
                 return;
             }
             tokio::select! {
@@ -220,15 +225,15 @@ fn for_probe(provider: create_pool_request::Provider) -> probe_pool::Provider {
     }
 }
 
-fn view(reading: &Reading, pool: &v1::StoragePool) -> v1::PoolView {
+fn view(reading: &Reading, pool: &v1::StoragePool, mask: &ReadMask) -> v1::PoolView {
     let observed = reading.observed.as_ref();
     let report = observed
         .and_then(|observed| observed.node(&pool.node))
         .and_then(|seen| seen.pools.get(&pool.name))
-        .filter(|report| report.incarnation == pool.incarnation);
+        .filter(|report| report.incarnation() == pool.incarnation());
     v1::PoolView {
-        desired: Some(pool.clone()),
-        observed: report.cloned(),
-        conditions: conditions::of_pool(observed, pool),
+        desired: mask.take("desired", || Some(pool.clone())),
+        observed: mask.take("observed", || report.cloned()),
+        conditions: mask.take("conditions", || conditions::of_pool(observed, pool)),
     }
 }

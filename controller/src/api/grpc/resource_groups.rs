@@ -6,6 +6,7 @@ use hawser_proto::{
 };
 use tonic::{Request, Response, Status};
 
+use super::options;
 use crate::api::{
     context::{Context, result},
     error::ApiError,
@@ -28,7 +29,7 @@ impl ResourceGroupService for ResourceGroups {
             names::pool_name("pool", &pool).map_err(ApiError::from)?;
         }
         if let Some(options) = &options {
-            check_options(options)?;
+            options::check(options)?;
         }
         let command = v1::CreateResourceGroup { name, replicas, pool, layers, options };
         let applied = write.propose(Command::CreateResourceGroup(command)).await?;
@@ -62,14 +63,4 @@ impl ResourceGroupService for ResourceGroups {
             next_page_token,
         }))
     }
-}
-
-fn check_options(options: &v1::DrbdOptions) -> Result<(), ApiError> {
-    let sections = [("resource", &options.resource), ("net", &options.net), ("disk", &options.disk)];
-    for (section, options) in sections {
-        for (key, value) in options {
-            names::drbd_option(&format!("options.{section}"), key, value)?;
-        }
-    }
-    Ok(())
 }

@@ -10,22 +10,23 @@ use hawser_proto::{
     v1::{self, command::Command, resource_service_server::ResourceService},
 };
 use hawser_state::placement::{Placement, PlacementRequest, place};
-use tokio::time::{Instant, sleep_until};
 use tonic::{Request, Response, Status};
 
+use super::patience::with_patience;
 use crate::{
     api::{
         context::{Context, Write, result},
         error::ApiError,
+        read_mask::ReadMask,
         view,
     },
-    leader::{numbers, placement_facts, take_over::GRACE},
+    leader::{conditions, numbers, placement_facts},
 };
 
 /// Group of a request that names none.
 const DEFAULT_GROUP: &str = "default";
 /// Placements that are tried while others change the cluster.
-const PLACEMENT_ATTEMPTS: usize = 8;
+pub(super) const PLACEMENT_ATTEMPTS: usize = 8;
 /// More volumes no resource can have.
 const MOST_VOLUMES: usize = 64;
 
@@ -67,20 +68,31 @@ impl ResourceService for Resources {
         request: Request<v1::ListResourcesRequest>,
     ) -> Result<Response<v1::ListResourcesResponse>, Status> {
         let request = request.into_inner();
+        let mask = ReadMask::new(request.read_mask.as_ref(), &view::RESOURCE_FIELDS)?;
         let page = self.0.page(request.consistency(), request.page.clone()).await?;
-        let all = page
-            .reading
-            .state
-            .resources()
-            .filter(|found| request.name.is_empty() || found.name == request.name);
+        let reading = &page.reading;
+        let differs = |found: &v1::Resource| {
+            !conditions::of_resource(&reading.state, reading.observed.as_ref(), found).is_empty()
+        };
+        let all = reading.state.resources().filter(|found| {
+            (request.name.is_empty() || found.name == request.name)
+                && (request.group.is_empty() || found.group == request.group)
+                && (request.node.is_empty() || has_replica_on(found, &request.node))
+                && (!request.differing_only || differs(found))
+        });
         let (resources, next_page_token) = self.0.take(&page, all.map(|found| (found.name.clone(), found)));
-        let resources = resources.into_iter().map(|found| view::resource(&page.reading, found)).collect();
+        let resources = resources.into_iter().map(|found| view::resource(reading, found, &mask)).collect();
         Ok(Response::new(v1::ListResourcesResponse {
             resources,
             revision: page.reading.revision,
             next_page_token,
         }))
     }
+}
+
+fn has_replica_on(resource: &v1::Resource, node: &str) -> bool {
+    let mut replicas = resource.replicas.iter();
+    replicas.any(|replica| replica.node == node && replica.lifecycle() != v1::ReplicaLifecycle::Removed)
 }
 
 impl Resources {
@@ -92,7 +104,8 @@ impl Resources {
         let (shared_secret, day0_generation_id) = self.0.random.secrets();
         let mut stale = String::new();
         for _ in 0..PLACEMENT_ATTEMPTS {
-            let placement = self.place_with_patience(request).await?;
+            let placement =
+                with_patience(&self.0, v1::RejectionReason::NoCapacity, || self.place(request)).await?;
             let observed = self.0.reign()?.observed.picture();
             let state = self.0.consensus.view().state();
             let cluster = state.cluster();
@@ -112,34 +125,6 @@ impl Resources {
             }
         }
         Err(ApiError::Stale(stale))
-    }
-
-    /// A new leader has not heard of every node: for a moment a lack of nodes is no reason to refuse.
-    async fn place_with_patience(&self, request: &v1::CreateResourceRequest) -> Result<Placement, ApiError> {
-        let reign = self.0.reign()?;
-        let mut observations = reign.observed.changes();
-        loop {
-            observations.mark_unchanged();
-            let refused = match self.place(request) {
-                Err(ApiError::Rejected(refused)) if refused.reason() == v1::RejectionReason::NoCapacity => {
-                    refused
-                }
-                other => return other,
-            };
-            let all_heard = self.0.consensus.view().state().nodes().all(|node| {
-                let picture = reign.observed.picture();
-                picture.node(&node.name).is_some_and(|seen| seen.complete)
-            });
-            let grace_ends = reign.began + GRACE;
-            if all_heard || Instant::now() >= grace_ends {
-                return Err(ApiError::Rejected(refused));
-            }
-            tokio::select! {
-                _ = observations.changed() => {}
-                () = sleep_until(grace_ends) => {}
-                () = reign.ended.cancelled() => {}
-            }
-        }
     }
 
     fn place(&self, request: &v1::CreateResourceRequest) -> Result<Placement, ApiError> {

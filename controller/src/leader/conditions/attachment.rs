@@ -5,9 +5,9 @@
 use hawser_proto::v1;
 use hawser_state::State;
 
-use super::{condition, of_replica, of_resource};
+use super::{condition, of_replica, of_resource, replica::of_leaving};
 use crate::leader::{
-    loops::evidence::is_replicated,
+    loops::{evidence::is_replicated, release::staying},
     observed::{Observed, Sight},
 };
 
@@ -35,7 +35,7 @@ pub fn of_attachment(
             ),
         );
     }
-    let sight = observed.map(|observed| observed.replica(node, name, replica.incarnation));
+    let sight = observed.map(|observed| observed.replica(node, name, replica.incarnation()));
     if let (Attached, Some(Sight::Known(report))) = (attachment.lifecycle(), sight) {
         if is_replicated(resource) && report.role() != v1::DrbdRole::Primary {
             found.push(condition("NotPrimary", node, format!("{name} is not Primary on node {node}")));
@@ -60,11 +60,36 @@ pub fn of_operation(
     let Some(resource) = state.resource(&operation.resource) else { return Vec::new() };
     let all = match state.attachment(&operation.resource, &operation.node) {
         Some(attachment) => of_attachment(state, observed, attachment),
+        None if operation.kind() == v1::OperationKind::DeleteReplica => {
+            of_removal(state, observed, resource, &operation.node)
+        }
         None => of_resource(state, observed, resource),
     };
-    // A mark or a syncing peer keeps nobody from attaching, detaching or deleting.
-    let creating = operation.kind() == v1::OperationKind::CreateResource;
-    all.into_iter()
-        .filter(|condition| creating || !matches!(condition.reason.as_str(), "Outdated" | "Syncing"))
-        .collect()
+    // A mark or a syncing peer keeps nobody from attaching, detaching or deleting. Whoever joins stands as outdated
+    // in any case, until it has synced.
+    let hidden: &[&str] = match operation.kind() {
+        v1::OperationKind::CreateResource => &[],
+        v1::OperationKind::CreateReplica => &["Outdated"],
+        _ => &["Outdated", "Syncing"],
+    };
+    all.into_iter().filter(|condition| !hidden.contains(&condition.reason.as_str())).collect()
+}
+
+/// Of a replica that is to be removed: first the others have to do something, then its own node has.
+fn of_removal(
+    state: &State,
+    observed: Option<&Observed>,
+    resource: &v1::Resource,
+    node: &str,
+) -> Vec<v1::Condition> {
+    let Some(going) = resource.replicas.iter().find(|replica| replica.node == node) else {
+        return Vec::new();
+    };
+    if going.lifecycle() != v1::ReplicaLifecycle::Leaving {
+        return of_replica(state, observed, resource, going);
+    }
+    let others = staying(resource, node).flat_map(|peer| of_replica(state, observed, resource, peer));
+    let mut found: Vec<_> = others.collect();
+    found.extend(of_leaving(observed, resource, going));
+    found
 }

@@ -5,6 +5,7 @@
 
 mod attachment;
 mod node;
+mod phase;
 mod replica;
 
 use hawser_proto::v1;
@@ -12,6 +13,7 @@ use hawser_proto::v1;
 pub use self::{
     attachment::{of_attachment, of_operation},
     node::{of_node, of_pool},
+    phase::{Phase, phase_of},
     replica::{disk_word, of_replica, of_resource},
 };
 
@@ -22,6 +24,8 @@ fn condition(reason: &str, node: &str, message: impl Into<String>) -> v1::Condit
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use hawser_proto::ids::Lineage;
 
     use super::*;
     use crate::leader::loops::table::World;
@@ -57,9 +61,17 @@ mod tests {
     fn each_difference_is_named_with_its_node() {
         type Change = fn(&mut World);
         type Case = (&'static str, Change, &'static [(&'static str, &'static str)]);
-        let table: [Case; 9] = [
+        let table: [Case; 10] = [
             ("offline", |world| world.go_offline("n2"), &[("NodeUnreachable", "n2")]),
             ("no full report", |world| world.seen("n2").complete = false, &[("NotReported", "n2")]),
+            (
+                "another lineage",
+                |world| {
+                    let seen = world.seen("n2");
+                    (seen.complete, seen.other_lineage) = (false, Some(Lineage::new(2)));
+                },
+                &[("OtherLineage", "n2")],
+            ),
             ("no replica", |world| world.forget("n2"), &[("NotCreated", "n2")]),
             (
                 "unknown",

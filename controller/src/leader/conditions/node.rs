@@ -10,14 +10,23 @@ use crate::leader::observed::{NodeSeen, Observed};
 /// Of a node.
 #[must_use]
 pub fn of_node(observed: Option<&Observed>, node: &v1::Node) -> Vec<v1::Condition> {
-    let Some(observed) = observed else { return Vec::new() };
     let name = &node.name;
+    if node.is_lost() {
+        return vec![condition(
+            "NodeLost",
+            name,
+            format!(
+                "node {name} was declared lost; once its replicas are gone, `hawser node delete {name}` forgets it"
+            ),
+        )];
+    }
+    let Some(observed) = observed else { return Vec::new() };
     let Some(seen) = observed.node(name).filter(|seen| seen.online) else {
         return vec![unreachable(name)];
     };
     let mut found = Vec::new();
     if !seen.complete {
-        found.push(unreported(name));
+        found.push(unreported(name, seen));
     }
     found.extend(of_document(name, node, seen));
     if !seen.node.missing.is_empty() {
@@ -56,7 +65,17 @@ pub(super) fn unreachable(node: &str) -> v1::Condition {
     )
 }
 
-pub(super) fn unreported(node: &str) -> v1::Condition {
+pub(super) fn unreported(node: &str, seen: &NodeSeen) -> v1::Condition {
+    if let Some(theirs) = seen.other_lineage {
+        return condition(
+            "OtherLineage",
+            node,
+            format!(
+                "node {node} reports what it has under orders of lineage {theirs}, which is not this cluster's; nothing \
+                 of it counts until the node has stored this cluster's orders"
+            ),
+        );
+    }
     condition("NotReported", node, format!("node {node} has connected but not yet reported what it has"))
 }
 
@@ -82,7 +101,7 @@ pub(super) fn of_document(name: &str, node: &v1::Node, seen: &NodeSeen) -> Optio
             ),
         ));
     }
-    (document.accepted.1 < node.document_revision).then(|| {
+    (document.accepted.revision < node.document_revision()).then(|| {
         condition(
             "DocumentPending",
             name,
@@ -98,7 +117,7 @@ pub fn of_pool(observed: Option<&Observed>, pool: &v1::StoragePool) -> Vec<v1::C
     let Some(seen) = observed.node(&pool.node).filter(|seen| seen.online) else {
         return vec![unreachable(&pool.node)];
     };
-    let report = seen.pools.get(&pool.name).filter(|report| report.incarnation == pool.incarnation);
+    let report = seen.pools.get(&pool.name).filter(|report| report.incarnation() == pool.incarnation());
     match report {
         None => vec![condition(
             "NotReported",

@@ -12,7 +12,10 @@ use super::{
     node::{of_document, unreachable, unreported},
 };
 use crate::leader::{
-    loops::evidence::{connected, disk, is_diskful, is_replicated, outdated},
+    loops::{
+        evidence::{connected, disk, is_diskful, is_replicated, outdated},
+        release::{self, has_usable_copy_beside, staying},
+    },
     observed::{Observed, Sight, differing::is_worked_on},
 };
 
@@ -38,12 +41,14 @@ pub fn of_replica(
     replica: &v1::Replica,
 ) -> Vec<v1::Condition> {
     let mut found = Vec::new();
-    if let Some(mark) = outdated(resource, &replica.node) {
+    if let Some(leaves) = of_leaving(observed, resource, replica) {
+        found.push(leaves);
+    } else if let Some(mark) = outdated(resource, &replica.node) {
         found.push(condition(
             "Outdated",
             &replica.node,
             format!(
-                "the copy of {} on node {} is behind since revision {}; it counts again once it has synced",
+                "the replica of {} on node {} is behind since revision {}; it counts again once it has synced",
                 resource.name, replica.node, mark.number
             ),
         ));
@@ -54,9 +59,52 @@ pub fn of_replica(
     } else {
         Look { state, resource, replica, node: &replica.node }.conditions(observed)
     };
-    // What the node says comes first: it explains why the copy is behind.
+    // What the node says comes first: it explains why the replica is behind.
     found.splice(0..0, present);
     found
+}
+
+/// Of a replica that the others have to let go of.
+pub(super) fn of_leaving(
+    observed: Option<&Observed>,
+    resource: &v1::Resource,
+    replica: &v1::Replica,
+) -> Option<v1::Condition> {
+    if replica.lifecycle() != v1::ReplicaLifecycle::Leaving {
+        return None;
+    }
+    let (name, node) = (&resource.name, &replica.node);
+    let lets_go = |observed: &Observed, peer: &v1::Replica| {
+        release::has_let_go(observed, resource, peer, replica).is_some()
+    };
+    let waits_for: Vec<&str> = staying(resource, node)
+        .filter(|peer| !observed.is_some_and(|observed| lets_go(observed, peer)))
+        .map(|peer| peer.node.as_str())
+        .collect();
+    Some(match observed {
+        Some(observed) if waits_for.is_empty() && !has_usable_copy_beside(observed, resource, node) => {
+            condition(
+                "LastUsableCopy",
+                node,
+                format!(
+                    "the replica of {name} on node {node} is to be removed, but no other one has a disk that can be used: it \
+                 keeps its data until one has"
+                ),
+            )
+        }
+        _ => condition(
+            "Leaving",
+            node,
+            format!(
+                "the replica of {name} on node {node} is removed once {} has let go of it",
+                if waits_for.is_empty() {
+                    "everybody".to_owned()
+                } else {
+                    format!("node {}", waits_for.join(" and "))
+                }
+            ),
+        ),
+    })
 }
 
 /// One replica, looked at.
@@ -73,12 +121,12 @@ impl Look<'_> {
             return vec![unreachable(self.node)];
         };
         if !seen.complete {
-            return vec![unreported(self.node)];
+            return vec![unreported(self.node, seen)];
         }
         let document = self.state.node(self.node).and_then(|node| of_document(self.node, node, seen));
         let mut found: Vec<_> = document.into_iter().collect();
         let removing = self.replica.lifecycle() == v1::ReplicaLifecycle::Removing;
-        match observed.replica(self.node, &self.resource.name, self.replica.incarnation) {
+        match observed.replica(self.node, &self.resource.name, self.replica.incarnation()) {
             Sight::Unknown => found.push(self.say(
                 "Unknown",
                 format!("node {} cannot tell whether it has a replica of {}", self.node, self.resource.name),
@@ -104,7 +152,9 @@ impl Look<'_> {
                             self.resource.name, self.node
                         ),
                     ));
-                } else if is_replicated(self.resource) {
+                } else if self.replica.lifecycle() != v1::ReplicaLifecycle::Leaving
+                    && is_replicated(self.resource)
+                {
                     found.extend(self.replication(report, observed));
                 }
             }
@@ -146,8 +196,15 @@ impl Look<'_> {
             matches!(attachment.lifecycle(), Detaching | Revoked)
         });
         if must_let_go && !report.openers.is_empty() {
-            let openers: Vec<_> =
-                report.openers.iter().map(|opener| format!("{} (pid {})", opener.name, opener.pid)).collect();
+            // What is no process, e.g. a mounted file system, has no id.
+            let openers: Vec<_> = report
+                .openers
+                .iter()
+                .map(|opener| match opener.pid {
+                    0 => opener.name.clone(),
+                    pid => format!("{} (pid {pid})", opener.name),
+                })
+                .collect();
             found.push(self.say(
                 "HeldOpen",
                 format!("{resource} on node {node} is held open by {}; end it there", openers.join(", ")),
@@ -167,7 +224,7 @@ impl Look<'_> {
             );
             return self.say("Syncing", message);
         }
-        let replica = (resource.as_str(), self.replica.incarnation);
+        let replica = (resource.as_str(), self.replica.incarnation());
         if observed.differing_for(node, replica, peer, number) < RESYNC_BEGINS {
             let message = format!(
                 "volume {number} of {resource} on node {node} differs from node {peer} by {left}; a resync is about to \
@@ -185,8 +242,8 @@ impl Look<'_> {
         let mut found = Vec::new();
         let (resource, node) = (&self.resource.name, self.node);
         let peers = self.resource.replicas.iter().filter(|peer| {
-            use v1::ReplicaLifecycle::{Removed, Removing};
-            peer.node != self.node && !matches!(peer.lifecycle(), Removing | Removed)
+            use v1::ReplicaLifecycle::{Leaving, Removed, Removing};
+            peer.node != self.node && !matches!(peer.lifecycle(), Leaving | Removing | Removed)
         });
         for peer in peers {
             let Some(seen) = connected(report, &peer.node) else {

@@ -3,7 +3,7 @@
 use hawser_proto::v1::{self, command::Command};
 use hawser_state::State;
 
-use super::evidence::{is_replicated, seen_under};
+use super::evidence::{can_write, seen_under};
 use crate::leader::observed::Observed;
 
 /// `ConfirmAttached` for each attachment that consumers can use.
@@ -12,7 +12,7 @@ pub fn decide(state: &State, observed: &Observed) -> Vec<Command> {
     state
         .attachments()
         .filter(|attachment| attachment.lifecycle() == v1::AttachmentLifecycle::Attaching)
-        .filter(|attachment| is_attached(state, observed, attachment) == Some(true))
+        .filter(|attachment| is_attached(state, observed, attachment))
         .map(|attachment| {
             Command::ConfirmAttached(v1::ConfirmAttached {
                 resource: attachment.resource.clone(),
@@ -23,12 +23,13 @@ pub fn decide(state: &State, observed: &Observed) -> Vec<Command> {
         .collect()
 }
 
-fn is_attached(state: &State, observed: &Observed, attachment: &v1::Attachment) -> Option<bool> {
-    let resource = state.resource(&attachment.resource)?;
-    let replica = resource.replicas.iter().find(|replica| replica.node == attachment.node)?;
-    let report = seen_under(observed, &resource.name, replica, attachment.revision)?;
-    let may_write = !is_replicated(resource) || report.role() == v1::DrbdRole::Primary;
-    Some(may_write && report.gate_open)
+/// Whether consumers can use an attachment on its node.
+pub(crate) fn is_attached(state: &State, observed: &Observed, attachment: &v1::Attachment) -> bool {
+    let Some(resource) = state.resource(&attachment.resource) else { return false };
+    let replica = resource.replicas.iter().find(|replica| replica.node == attachment.node);
+    replica
+        .and_then(|replica| seen_under(observed, &resource.name, replica, attachment.revision()))
+        .is_some_and(|report| can_write(resource, report) && report.gate_open)
 }
 
 #[cfg(test)]

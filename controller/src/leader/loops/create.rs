@@ -24,8 +24,9 @@ pub fn decide(state: &State, observed: &Observed) -> Vec<Command> {
         .collect()
 }
 
-fn is_ready(observed: &Observed, resource: &v1::Resource, replica: &v1::Replica) -> bool {
-    let Some(report) = seen_under(observed, &resource.name, replica, resource.revision) else {
+/// Whether a first replica, and what it sees of its peers, is as it has to be before anybody may write.
+pub(crate) fn is_ready(observed: &Observed, resource: &v1::Resource, replica: &v1::Replica) -> bool {
+    let Some(report) = seen_under(observed, &resource.name, replica, resource.revision()) else {
         return false;
     };
     if !is_replicated(resource) {

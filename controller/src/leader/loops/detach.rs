@@ -3,7 +3,10 @@
 //!
 //! A node whose kernel or gate nobody can tell has let go of nothing.
 
-use hawser_proto::v1::{self, command::Command};
+use hawser_proto::{
+    ids::Revision,
+    v1::{self, command::Command},
+};
 use hawser_state::State;
 
 use super::evidence::{is_replicated, stated_under};
@@ -22,20 +25,25 @@ pub fn decide(state: &State, observed: &Observed) -> Vec<Command> {
                 resource: attachment.resource.clone(),
                 node: attachment.node.clone(),
                 attachment_incarnation: attachment.incarnation,
-                revision,
+                revision: revision.get(),
             }))
         })
         .collect()
 }
 
-fn let_go_under(state: &State, observed: &Observed, attachment: &v1::Attachment) -> Option<u64> {
+/// The revision of the orders under which a node was seen to have let go of an attachment, if it was.
+pub(crate) fn let_go_under(
+    state: &State,
+    observed: &Observed,
+    attachment: &v1::Attachment,
+) -> Option<Revision> {
     let resource = state.resource(&attachment.resource)?;
     let replica = resource.replicas.iter().find(|replica| replica.node == attachment.node)?;
-    let report = stated_under(observed, &resource.name, replica, attachment.revision)?;
+    let report = stated_under(observed, &resource.name, replica, attachment.revision())?;
     let cannot_write = !is_replicated(resource)
         || report.role() == v1::DrbdRole::Secondary
         || report.in_kernel() == v1::Presence::Absent;
-    (cannot_write && report.gates() == v1::Presence::Absent).then_some(report.revision)
+    (cannot_write && report.gates() == v1::Presence::Absent).then(|| report.revision())
 }
 
 #[cfg(test)]

@@ -33,7 +33,8 @@ fn has_failed(observed: &Observed, resource: &v1::Resource, replica: &v1::Replic
     if !is_diskful(replica) || outdated(resource, &replica.node).is_some() {
         return false;
     }
-    let Some(report) = seen_under(observed, &resource.name, replica, resource.incarnation) else {
+    let Some(report) = seen_under(observed, &resource.name, replica, resource.incarnation().revision())
+    else {
         return false;
     };
     let lost = resource.volumes.iter().any(|volume| is_lost(disk(report, volume.number)));
@@ -42,9 +43,11 @@ fn has_failed(observed: &Observed, resource: &v1::Resource, replica: &v1::Replic
             && is_diskful(peer)
             && outdated(resource, &peer.node).is_none()
             && connected(report, &peer.node).is_some()
-            && seen_under(observed, &resource.name, peer, resource.incarnation).is_some_and(|peer_report| {
-                is_up_to_date(resource, peer_report) && connected(peer_report, &replica.node).is_some()
-            })
+            && seen_under(observed, &resource.name, peer, resource.incarnation().revision()).is_some_and(
+                |peer_report| {
+                    is_up_to_date(resource, peer_report) && connected(peer_report, &replica.node).is_some()
+                },
+            )
     })
 }
 

@@ -4,7 +4,7 @@
 //! satellite notes the document it has accepted before it asks the kernel. It must never count what it cannot
 //! see.
 
-use hawser_proto::v1;
+use hawser_proto::{ids::Revision, v1};
 
 use crate::leader::observed::Observed;
 
@@ -19,7 +19,7 @@ pub fn seen_under<'a>(
     observed: &'a Observed,
     resource: &str,
     replica: &v1::Replica,
-    revision: u64,
+    revision: Revision,
 ) -> Option<&'a v1::ReplicaObserved> {
     stated_under(observed, resource, replica, revision)
         .filter(|report| report.presence() == v1::Presence::Present)
@@ -32,15 +32,23 @@ pub fn stated_under<'a>(
     observed: &'a Observed,
     resource: &str,
     replica: &v1::Replica,
-    revision: u64,
+    revision: Revision,
 ) -> Option<&'a v1::ReplicaObserved> {
-    observed.report(&replica.node, resource, replica.incarnation).filter(|report| report.revision >= revision)
+    observed
+        .report(&replica.node, resource, replica.incarnation())
+        .filter(|report| report.revision() >= revision)
 }
 
 /// Whether DRBD is among the resource's layers.
 #[must_use]
 pub fn is_replicated(resource: &v1::Resource) -> bool {
     resource.layers.contains(&v1::Layer::Drbd.into())
+}
+
+/// Whether its kernel lets the node write: without DRBD it always does.
+#[must_use]
+pub fn can_write(resource: &v1::Resource, report: &v1::ReplicaObserved) -> bool {
+    !is_replicated(resource) || report.role() == v1::DrbdRole::Primary
 }
 
 /// Whether a replica has a copy of the data.

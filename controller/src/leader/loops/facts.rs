@@ -36,7 +36,7 @@ fn capacities(state: &State, node: &v1::Node, seen: &NodeSeen) -> Vec<Command> {
         .filter_map(|report| {
             let pool = state.pool(&node.name, &report.name)?;
             let differs = pool.capacity_bytes.abs_diff(report.capacity_bytes) > pool.capacity_bytes / 100;
-            (pool.incarnation == report.incarnation && differs).then(|| {
+            (pool.incarnation() == report.incarnation() && differs).then(|| {
                 Command::RecordPoolCapacity(v1::RecordPoolCapacity {
                     node: node.name.clone(),
                     name: pool.name.clone(),

@@ -11,17 +11,16 @@ pub mod disk_failed;
 pub mod evidence;
 pub mod facts;
 pub mod reasons;
+pub mod release;
 pub mod remove;
 pub mod synced;
 #[cfg(test)]
 pub(crate) mod table;
 pub(crate) mod tick;
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
+use hawser_process::wall_clock;
 use hawser_proto::v1::{self, command::Command, outcome};
 use hawser_state::State;
 use prost::Message;
@@ -44,25 +43,20 @@ const REASON_GRACE: Duration = Duration::from_secs(4);
 type Loop = fn(&State, &Observed) -> Vec<Command>;
 
 /// In the order in which their commands are admitted when there are too many: what people wait for comes first.
-const LOOPS: [Loop; 7] = [
+const LOOPS: [Loop; 8] = [
     disk_failed::decide,
     attach::decide,
     detach::decide,
     synced::decide,
     create::decide,
+    release::decide,
     remove::decide,
     facts::decide,
 ];
 
 /// A command as the leader's own loops propose it: without a request key.
 pub(crate) fn command(command: Command) -> v1::Command {
-    v1::Command { at_unix_ms: unix_ms(SystemTime::now()), request: None, command: Some(command) }
-}
-
-/// Wall time for display, in milliseconds; 0 before 1970.
-pub(crate) fn unix_ms(now: SystemTime) -> u64 {
-    now.duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    v1::Command { at_unix_ms: wall_clock::unix_ms(), request: None, command: Some(command) }
 }
 
 /// Looks whenever the state or the observations change, until the reign ends.

@@ -9,8 +9,9 @@ use hawser_state::State;
 use crate::leader::{conditions, observed::Observed};
 
 /// Conditions that come and go with every step of a healthy operation: not worth a record.
-const TRANSIENT: [&str; 7] = [
+const TRANSIENT: [&str; 8] = [
     "DocumentPending",
+    "Leaving",
     "NotCreated",
     "NotReported",
     "Removing",
@@ -49,7 +50,7 @@ fn failed_command(state: &State, observed: &Observed, operation: &v1::Operation,
     state
         .resource(&operation.resource)
         .and_then(|resource| resource.replicas.iter().find(|replica| replica.node == node))
-        .and_then(|replica| observed.replica(node, &operation.resource, replica.incarnation).known())
+        .and_then(|replica| observed.replica(node, &operation.resource, replica.incarnation()).known())
         .and_then(|report| report.failure.as_ref())
         .map_or_else(String::new, |failure| failure.command.clone())
 }

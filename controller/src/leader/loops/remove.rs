@@ -1,7 +1,11 @@
 //! A replica's removal is done once its satellite confirmed, under a document that ordered it, that nothing is
 //! left. Absence from a report confirms nothing here.
 
-use hawser_proto::v1::{self, command::Command};
+use hawser_planted::{Defect, is_planted};
+use hawser_proto::{
+    ids::Revision,
+    v1::{self, command::Command},
+};
 use hawser_state::State;
 
 use crate::leader::observed::Observed;
@@ -17,18 +21,30 @@ pub fn decide(state: &State, observed: &Observed) -> Vec<Command> {
     });
     removing
         .filter_map(|(resource, replica)| {
-            let seen = observed.node(&replica.node).filter(|seen| seen.online)?;
-            let revision = *seen.removed.get(&(resource.name.clone(), replica.incarnation))?;
-            (revision >= replica.removing_since).then(|| {
-                Command::ConfirmReplicaRemoved(v1::ConfirmReplicaRemoved {
-                    resource: resource.name.clone(),
-                    replica_incarnation: replica.incarnation,
-                    node: replica.node.clone(),
-                    revision,
-                })
-            })
+            let revision = removed_under(observed, resource, replica)?;
+            Some(Command::ConfirmReplicaRemoved(v1::ConfirmReplicaRemoved {
+                resource: resource.name.clone(),
+                replica_incarnation: replica.incarnation,
+                node: replica.node.clone(),
+                revision: revision.get(),
+            }))
         })
         .collect()
+}
+
+/// The revision of the orders under which nothing was left of a replica, if its node confirmed it in a session that
+/// is open.
+pub(crate) fn removed_under(
+    observed: &Observed,
+    resource: &v1::Resource,
+    replica: &v1::Replica,
+) -> Option<Revision> {
+    let seen = observed.node(&replica.node).filter(|seen| seen.online)?;
+    if is_planted(Defect::LateReportBelieved) && seen.removed.keys().any(|(name, _)| *name == resource.name) {
+        return Some(replica.removing_since());
+    }
+    let revision = *seen.removed.get(&(resource.name.clone(), replica.incarnation()))?;
+    (revision >= replica.removing_since()).then_some(revision)
 }
 
 #[cfg(test)]

@@ -3,9 +3,13 @@
 //!
 //! The mark's number goes along: a report that was under way when the link broke again clears nothing. Nor is the
 //! mark cleared of a node that another one took the resource from while it has not let go: on its way back it
-//! leaves its peer, and relies on standing as behind meanwhile.
+//! leaves its peer, and relies on standing as behind meanwhile. That of a replica which is to be removed stays for good.
 
-use hawser_proto::v1::{self, command::Command};
+use hawser_planted::{Defect, is_planted};
+use hawser_proto::{
+    ids::Revision,
+    v1::{self, command::Command},
+};
 use hawser_state::State;
 
 use super::evidence::{is_diskful, is_in_sync_with, outdated, owner, seen_under};
@@ -40,8 +44,12 @@ fn is_revoked(state: &State, resource: &v1::Resource, mark: &v1::OutdatedReplica
 }
 
 fn has_caught_up(observed: &Observed, resource: &v1::Resource, mark: &v1::OutdatedReplica) -> bool {
+    use v1::ReplicaLifecycle::{Creating, Ready};
     let behind = resource.replicas.iter().find(|replica| replica.node == mark.node);
-    let Some(behind) = behind.filter(|replica| is_diskful(replica)) else { return false };
+    let stays = |replica: &&v1::Replica| matches!(replica.lifecycle(), Creating | Ready);
+    let Some(behind) = behind.filter(|replica| is_diskful(replica)).filter(stays) else { return false };
+    let since =
+        if is_planted(Defect::SyncedIgnoresNumber) { Revision::default() } else { mark.number().revision() };
     // Equal to a copy that is not behind itself; where somebody may write, to the writer's.
     resource
         .replicas
@@ -50,7 +58,7 @@ fn has_caught_up(observed: &Observed, resource: &v1::Resource, mark: &v1::Outdat
         .filter(|peer| owner(resource).is_none_or(|owner| owner == peer.node || owner == mark.node))
         .any(|peer| {
             [(behind, peer), (peer, behind)].into_iter().all(|(own, other)| {
-                seen_under(observed, &resource.name, own, mark.number)
+                seen_under(observed, &resource.name, own, since)
                     .is_some_and(|report| is_in_sync_with(resource, report, &other.node))
             })
         })
@@ -85,7 +93,10 @@ mod tests {
         );
 
         type Change = fn(&mut World);
-        let table: [(&str, Change); 10] = [
+        let table: [(&str, Change); 11] = [
+            ("n2 is to be removed", |world| {
+                world.resource.replicas[1].lifecycle = v1::ReplicaLifecycle::Leaving.into();
+            }),
             ("n1 was seen before the mark", |world| world.report("n1").revision = 44),
             ("n2 was seen before the mark", |world| world.report("n2").revision = 44),
             ("n1 sees no connection", |world| world.report("n1").peers[0].connection = "Connecting".into()),

@@ -1,6 +1,9 @@
 //! A small world for the loops' table tests: two nodes, one resource, everything in order, to be spoilt.
 
-use hawser_proto::v1::{self, snapshot_record::Record};
+use hawser_proto::{
+    ids::{DocumentVersion, Incarnation, Lineage, Revision},
+    v1::{self, snapshot_record::Record},
+};
 use hawser_state::State;
 use tokio::time::Instant;
 
@@ -47,8 +50,8 @@ impl World {
         let nodes = [("n1", "n2"), ("n2", "n1")].map(|(node, peer)| {
             let observed =
                 v1::NodeObserved { uname: node.into(), facts: Some(facts()), ..Default::default() };
-            let document = DocumentStanding { accepted: (1, 20), ..Default::default() };
-            let mut seen = NodeSeen::opened(1, observed, document, made);
+            let document = DocumentStanding { accepted: DocumentVersion::new(1, 20), ..Default::default() };
+            let mut seen = NodeSeen::opened(1, Lineage::new(1), observed, document, made);
             seen.complete = true;
             (node.to_owned(), seen, Some(in_sync(peer)))
         });
@@ -73,6 +76,7 @@ impl World {
         }];
         for node in ["n1", "n2"] {
             world.report(node).revision = 40;
+            world.seen(node).document.accepted = DocumentVersion::new(1, 40);
         }
         let report = world.report("n1");
         report.role = v1::DrbdRole::Primary.into();
@@ -105,7 +109,9 @@ impl World {
     }
 
     pub(crate) fn remove(&mut self, node: &str, incarnation: u64, revision: u64) {
-        self.seen(node).removed.insert(("data".into(), incarnation), revision);
+        self.seen(node)
+            .removed
+            .insert(("data".into(), Incarnation::new(incarnation)), Revision::new(revision));
     }
 
     pub(crate) fn state(&self) -> State {
@@ -152,7 +158,7 @@ impl World {
         for (name, seen, report) in &self.nodes {
             let mut seen = seen.clone();
             if let Some(report) = report {
-                let key = (report.resource.clone(), report.replica_incarnation);
+                let key = (report.resource.clone(), report.replica_incarnation());
                 // As if it had been so since the world was made.
                 let differing = differing::since(&Differing::new(), report, self.made);
                 let replica = ReplicaSeen { observed: report.clone(), at: Instant::now(), differing };
@@ -179,6 +185,8 @@ fn in_sync(peer: &str) -> v1::ReplicaObserved {
         replica_incarnation: 20,
         revision: 20,
         presence: v1::Presence::Present.into(),
+        in_kernel: v1::Presence::Present.into(),
+        follows_document: true,
         role: v1::DrbdRole::Secondary.into(),
         volumes: vec![v1::VolumeObserved {
             number: 0,

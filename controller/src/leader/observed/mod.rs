@@ -10,7 +10,7 @@ mod table;
 
 use std::{sync::Arc, time::Duration};
 
-use hawser_proto::v1;
+use hawser_proto::{ids::Incarnation, v1};
 use imbl::OrdMap;
 use tokio::time::Instant;
 
@@ -76,7 +76,7 @@ impl Observed {
 
     /// What is certain about a replica right now.
     #[must_use]
-    pub fn replica(&self, node: &str, resource: &str, incarnation: u64) -> Sight<'_> {
+    pub fn replica(&self, node: &str, resource: &str, incarnation: Incarnation) -> Sight<'_> {
         let Some(seen) = self.reporting(node) else { return Sight::Unknown };
         match seen.replicas.get(&(resource.to_owned(), incarnation)) {
             None => Sight::Absent,
@@ -91,7 +91,12 @@ impl Observed {
     /// What the node says of a replica right now, whatever of it is there. For conditions that the report states
     /// each by itself: it need not prove that the replica as a whole is there.
     #[must_use]
-    pub fn report(&self, node: &str, resource: &str, incarnation: u64) -> Option<&v1::ReplicaObserved> {
+    pub fn report(
+        &self,
+        node: &str,
+        resource: &str,
+        incarnation: Incarnation,
+    ) -> Option<&v1::ReplicaObserved> {
         let seen = self.reporting(node)?;
         seen.replicas.get(&(resource.to_owned(), incarnation)).map(|replica| &replica.observed)
     }
@@ -108,7 +113,7 @@ impl Observed {
         &self,
         node: &str,
         resource: &str,
-        incarnation: u64,
+        incarnation: Incarnation,
         now: Instant,
     ) -> Option<(&v1::ReplicaObserved, Duration)> {
         let replica = self.node(node)?.replicas.get(&(resource.to_owned(), incarnation))?;
@@ -117,7 +122,13 @@ impl Observed {
 
     /// For how long a replica's volume had differed from a peer's without a resync when the picture was taken.
     #[must_use]
-    pub fn differing_for(&self, node: &str, replica: (&str, u64), peer: &str, volume: u32) -> Duration {
+    pub fn differing_for(
+        &self,
+        node: &str,
+        replica: (&str, Incarnation),
+        peer: &str,
+        volume: u32,
+    ) -> Duration {
         let (resource, incarnation) = replica;
         let seen = self.node(node).and_then(|seen| seen.replicas.get(&(resource.to_owned(), incarnation)));
         let since = seen.and_then(|seen| seen.differing.get(&(peer.to_owned(), volume)));

@@ -2,11 +2,18 @@
 //!
 //! It must never take a report that is not the next one.
 
-use hawser_proto::v1;
+use hawser_proto::{
+    ids::{DocumentVersion, Incarnation, Lineage, Revision},
+    v1,
+};
 use imbl::OrdMap;
 use tokio::time::Instant;
 
 use super::differing::{self, Differing};
+
+/// Pools, replicas and removals of one node: more than there are minors. A satellite that reports more has been
+/// corrupted, and must not fill the leader's memory.
+const MOST: usize = 65_536;
 
 /// A replica's report and when it arrived.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,8 +29,8 @@ pub struct ReplicaSeen {
 /// How the satellite stands to its desired document.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DocumentStanding {
-    /// Lineage and revision that the satellite has on its disk.
-    pub accepted: (u64, u64),
+    /// What the satellite has on its disk.
+    pub accepted: DocumentVersion,
     /// Why it refused the last one; empty if it did not.
     pub refused: String,
     /// It holds other bytes than the leader renders for the same revision: an alarm.
@@ -44,25 +51,35 @@ pub struct NodeSeen {
     /// By name.
     pub pools: OrdMap<String, v1::PoolObserved>,
     /// By resource and replica incarnation.
-    pub replicas: OrdMap<(String, u64), ReplicaSeen>,
+    pub replicas: OrdMap<(String, Incarnation), ReplicaSeen>,
     /// By resource and replica incarnation: the revision under which nothing was left of it.
-    pub removed: OrdMap<(String, u64), u64>,
+    pub removed: OrdMap<(String, Incarnation), Revision>,
     /// Resources that do not carry Hawser's mark.
     pub foreign: Vec<String>,
     /// Minors and ports that something else holds.
     pub numbers: v1::NumbersObserved,
+    /// The last report was of this lineage, which is not the cluster's: nothing of it was taken.
+    pub other_lineage: Option<Lineage>,
     /// How it stands to its document.
     pub document: DocumentStanding,
     /// When it last said anything.
     pub heard_at: Instant,
     /// Of the last report; reports rise by one.
     sequence: u64,
+    /// Of the cluster.
+    lineage: Lineage,
 }
 
 impl NodeSeen {
-    /// The beginning of a session: nothing is certain yet.
+    /// The beginning of a session with a cluster of this lineage: nothing is certain yet.
     #[must_use]
-    pub fn opened(session: u64, node: v1::NodeObserved, document: DocumentStanding, now: Instant) -> Self {
+    pub fn opened(
+        session: u64,
+        lineage: Lineage,
+        node: v1::NodeObserved,
+        document: DocumentStanding,
+        now: Instant,
+    ) -> Self {
         Self {
             session,
             online: true,
@@ -73,9 +90,11 @@ impl NodeSeen {
             removed: OrdMap::new(),
             foreign: Vec::new(),
             numbers: v1::NumbersObserved::default(),
+            other_lineage: None,
             document,
             heard_at: now,
             sequence: 0,
+            lineage,
         }
     }
 
@@ -84,10 +103,25 @@ impl NodeSeen {
         if report.sequence != expected {
             return Err(ReportRefused::OutOfSequence { expected, found: report.sequence });
         }
+        if let Some(theirs) = other_lineage(&report, self.lineage) {
+            self.sequence = expected;
+            self.refuse(theirs);
+            return Ok(());
+        }
         if !report.full && !self.complete {
+            // Of a node whose facts were refused, a mere sign of life asks for nothing.
+            if self.other_lineage.is_some() && !says_something(&report) {
+                self.sequence = expected;
+                return Ok(());
+            }
             return Err(ReportRefused::FirstNotFull);
         }
+        let kept = if report.full { 0 } else { self.replicas.len() + self.removed.len() + self.pools.len() };
+        if kept + report.replicas.len() + report.removed.len() + report.pools.len() > MOST {
+            return Err(ReportRefused::TooMuch { limit: MOST });
+        }
         self.sequence = expected;
+        self.other_lineage = None;
         let before = self.replicas.clone();
         if report.full {
             self.complete = true;
@@ -99,15 +133,16 @@ impl NodeSeen {
             self.pools.insert(pool.name.clone(), pool);
         }
         for observed in report.replicas {
-            let key = (observed.resource.clone(), observed.replica_incarnation);
+            let key = (observed.resource.clone(), observed.replica_incarnation());
             let differed = before.get(&key).map(|seen| &seen.differing);
             let differing = differing::since(differed.unwrap_or(&Differing::new()), &observed, now);
             self.replicas.insert(key, ReplicaSeen { observed, at: now, differing });
         }
         for removal in report.removed {
-            let key = (removal.resource, removal.replica_incarnation);
+            let (incarnation, revision) = (removal.replica_incarnation(), removal.revision());
+            let key = (removal.resource, incarnation);
             self.replicas.remove(&key);
-            self.removed.insert(key, removal.revision);
+            self.removed.insert(key, revision);
         }
         if report.full || !report.foreign.is_empty() {
             self.foreign = report.foreign;
@@ -117,6 +152,41 @@ impl NodeSeen {
         }
         Ok(())
     }
+
+    /// Takes nothing of another history: its log indices mean other things here.
+    fn refuse(&mut self, theirs: Lineage) {
+        tracing::error!(%theirs, ours = %self.lineage, "a node reports under orders of another lineage; nothing of it counts");
+        self.other_lineage = Some(theirs);
+        self.complete = false;
+        self.pools.clear();
+        self.replicas.clear();
+        self.removed.clear();
+    }
+}
+
+/// Whether a report has more to say than that the satellite lives.
+pub(super) fn says_something(report: &v1::Report) -> bool {
+    report.full
+        || !(report.pools.is_empty()
+            && report.replicas.is_empty()
+            && report.removed.is_empty()
+            && report.orders.is_empty()
+            && report.foreign.is_empty()
+            && report.numbers.is_none())
+}
+
+/// The first lineage in a report that is not the cluster's.
+fn other_lineage(report: &v1::Report, ours: Lineage) -> Option<Lineage> {
+    // Nobody has looked at a replica that is reported under no document.
+    let replicas = report.replicas.iter().map(v1::ReplicaObserved::version);
+    let replicas = replicas.filter(|version| *version != DocumentVersion::default());
+    let removed = report.removed.iter().map(v1::RemovalConfirmed::version);
+    replicas
+        .chain(removed)
+        .map(|version| version.lineage)
+        .chain(report.pools.iter().map(v1::PoolObserved::lineage))
+        .chain(report.orders.iter().map(v1::OrderObserved::lineage))
+        .find(|theirs| *theirs != ours)
 }
 
 /// Why a report was not taken. The session ends; the satellite redials and reports in full.
@@ -132,6 +202,12 @@ pub enum ReportRefused {
         expected: u64,
         /// Number that arrived.
         found: u64,
+    },
+    /// It would fill the leader's memory.
+    #[error("a node has no more than {limit} pools, replicas and removals; this report is not taken")]
+    TooMuch {
+        /// The most that is kept.
+        limit: usize,
     },
     /// Deltas mean nothing before the first full report.
     #[error("the first report of a session must be full")]

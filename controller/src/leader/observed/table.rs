@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hawser_proto::v1;
 use tokio::{sync::watch, time::Instant};
 
-use super::{DocumentStanding, NodeSeen, Observed, ReportRefused};
+use super::{DocumentStanding, NodeSeen, Observed, ReportRefused, node::says_something};
 
 /// Holds the present picture and tells whoever waits that it changed. Clones share it.
 #[derive(Debug, Clone)]
@@ -53,14 +53,7 @@ impl ObservedTable {
     /// Refused where the session is not the node's latest, or the report is out of sequence.
     pub fn report(&self, node: &str, session: u64, report: v1::Report) -> Result<(), ReportRefused> {
         // A sign of life says nothing new: whoever waits for changes is not woken.
-        let says_something = report.full
-            || !(report.pools.is_empty()
-                && report.replicas.is_empty()
-                && report.removed.is_empty()
-                && report.orders.is_empty()
-                && report.foreign.is_empty()
-                && report.numbers.is_none());
-        self.edit(node, session, says_something, |seen, now| seen.take_report(report, now))
+        self.edit(node, session, says_something(&report), |seen, now| seen.take_report(report, now))
             .unwrap_or(Err(ReportRefused::Superseded(session)))
     }
 
@@ -68,8 +61,7 @@ impl ObservedTable {
     pub fn answer(&self, node: &str, session: u64, answer: v1::DocumentAnswer) {
         self.edit(node, session, true, |seen, _| {
             if answer.refused.is_empty() {
-                seen.document =
-                    DocumentStanding { accepted: (answer.lineage, answer.revision), ..Default::default() };
+                seen.document = DocumentStanding { accepted: answer.version(), ..Default::default() };
             } else {
                 seen.document.refused = answer.refused;
             }
@@ -116,49 +108,58 @@ mod tests {
 
     use std::time::Duration;
 
+    use hawser_hostile::{bytes, check};
+    use hawser_proto::ids::{Incarnation, Lineage, Revision};
+    use prost::Message;
+
     use super::*;
     use crate::leader::observed::Sight;
+
+    const SEVEN: Incarnation = Incarnation::new(7);
+    const OURS: Lineage = Lineage::new(1);
+    const EIGHT: Incarnation = Incarnation::new(8);
 
     fn report(sequence: u64, full: bool, incarnations: &[u64]) -> v1::Report {
         v1::Report {
             sequence,
             full,
-            replicas: incarnations
-                .iter()
-                .map(|incarnation| v1::ReplicaObserved {
-                    resource: "data".into(),
-                    replica_incarnation: *incarnation,
-                    presence: v1::Presence::Present.into(),
-                    ..Default::default()
-                })
-                .collect(),
+            replicas: incarnations.iter().map(|incarnation| of(*incarnation)).collect(),
+            ..Default::default()
+        }
+    }
+
+    fn of(replica_incarnation: u64) -> v1::ReplicaObserved {
+        v1::ReplicaObserved {
+            resource: "data".into(),
+            replica_incarnation,
+            presence: v1::Presence::Present.into(),
             ..Default::default()
         }
     }
 
     fn opened(session: u64) -> NodeSeen {
-        NodeSeen::opened(session, Default::default(), Default::default(), Instant::now())
+        NodeSeen::opened(session, OURS, Default::default(), Default::default(), Instant::now())
     }
 
     #[tokio::test(start_paused = true)]
     async fn certainty_follows_the_session() {
         let table = ObservedTable::default();
-        assert_eq!(table.picture().replica("n1", "data", 7), Sight::Unknown, "no session");
+        assert_eq!(table.picture().replica("n1", "data", SEVEN), Sight::Unknown, "no session");
 
         table.open("n1", opened(1));
-        assert_eq!(table.picture().replica("n1", "data", 7), Sight::Unknown, "no full report yet");
+        assert_eq!(table.picture().replica("n1", "data", SEVEN), Sight::Unknown, "no full report yet");
 
         table.report("n1", 1, report(1, true, &[7])).unwrap();
-        assert!(table.picture().replica("n1", "data", 7).known().is_some());
-        assert_eq!(table.picture().replica("n1", "data", 8), Sight::Absent, "another incarnation");
+        assert!(table.picture().replica("n1", "data", SEVEN).known().is_some());
+        assert_eq!(table.picture().replica("n1", "data", EIGHT), Sight::Absent, "another incarnation");
 
         table.close("n1", 1);
         let picture = table.picture();
-        assert_eq!(picture.replica("n1", "data", 7), Sight::Unknown, "the session has ended");
-        assert!(picture.last_seen("n1", "data", 7, Instant::now()).is_some(), "but it is still shown");
+        assert_eq!(picture.replica("n1", "data", SEVEN), Sight::Unknown, "the session has ended");
+        assert!(picture.last_seen("n1", "data", SEVEN, Instant::now()).is_some(), "but it is still shown");
 
         table.open("n1", opened(2));
-        assert!(table.picture().last_seen("n1", "data", 7, Instant::now()).is_none());
+        assert!(table.picture().last_seen("n1", "data", SEVEN, Instant::now()).is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -173,7 +174,7 @@ mod tests {
         );
         table.open("n1", opened(2));
         assert_eq!(table.report("n1", 1, report(2, false, &[7])), Err(ReportRefused::Superseded(1)));
-        assert_eq!(table.picture().replica("n1", "data", 7), Sight::Unknown);
+        assert_eq!(table.picture().replica("n1", "data", SEVEN), Sight::Unknown);
     }
 
     #[tokio::test(start_paused = true)]
@@ -181,17 +182,77 @@ mod tests {
         let table = ObservedTable::default();
         table.open("n1", opened(1));
         table.report("n1", 1, report(1, true, &[7, 8])).unwrap();
-        let removal = v1::RemovalConfirmed { resource: "data".into(), replica_incarnation: 7, revision: 20 };
+        let removal = v1::RemovalConfirmed {
+            resource: "data".into(),
+            replica_incarnation: 7,
+            revision: 20,
+            lineage: 1,
+        };
         table
             .report("n1", 1, v1::Report { sequence: 2, removed: vec![removal], ..Default::default() })
             .unwrap();
         let picture = table.picture();
-        assert_eq!(picture.replica("n1", "data", 7), Sight::Absent);
-        assert_eq!(picture.node("n1").unwrap().removed.get(&("data".into(), 7)), Some(&20));
-        assert!(picture.replica("n1", "data", 8).known().is_some());
+        assert_eq!(picture.replica("n1", "data", SEVEN), Sight::Absent);
+        assert_eq!(
+            picture.node("n1").unwrap().removed.get(&("data".into(), SEVEN)),
+            Some(&Revision::new(20))
+        );
+        assert!(picture.replica("n1", "data", EIGHT).known().is_some());
 
         table.report("n1", 1, report(3, true, &[])).unwrap();
-        assert_eq!(table.picture().replica("n1", "data", 8), Sight::Absent);
+        assert_eq!(table.picture().replica("n1", "data", EIGHT), Sight::Absent);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_seen_under_another_lineage_is_refused_until_the_node_has_ours() {
+        let replica = |lineage, revision| v1::ReplicaObserved { lineage, revision, ..of(7) };
+        let facts = |lineage| {
+            let removal = v1::RemovalConfirmed { lineage, revision: 20, ..Default::default() };
+            [
+                v1::Report { replicas: vec![replica(lineage, 20)], ..Default::default() },
+                v1::Report { removed: vec![removal], ..Default::default() },
+                v1::Report {
+                    pools: vec![v1::PoolObserved { lineage, ..Default::default() }],
+                    ..Default::default()
+                },
+                v1::Report {
+                    orders: vec![v1::OrderObserved { lineage, ..Default::default() }],
+                    ..Default::default()
+                },
+            ]
+        };
+        for theirs in [0, 2] {
+            for foreign in facts(theirs) {
+                let table = ObservedTable::default();
+                table.open("n1", opened(1));
+                let full = v1::Report { sequence: 1, full: true, ..foreign };
+                table.report("n1", 1, full.clone()).unwrap();
+
+                let picture = table.picture();
+                let seen = picture.node("n1").unwrap();
+                assert_eq!(seen.other_lineage, Some(Lineage::new(theirs)), "{full:?}");
+                assert!(seen.replicas.is_empty() && seen.removed.is_empty() && seen.pools.is_empty());
+                assert_eq!(picture.replica("n1", "data", SEVEN), Sight::Unknown, "it may be there");
+
+                table.report("n1", 1, report(2, false, &[])).unwrap();
+                let [ours, ..] = facts(1);
+                let ours = v1::Report { sequence: 3, ..ours };
+                assert_eq!(
+                    table.report("n1", 1, ours.clone()),
+                    Err(ReportRefused::FirstNotFull),
+                    "it dials again"
+                );
+                table.report("n1", 1, v1::Report { full: true, ..ours }).unwrap();
+                assert_eq!(table.picture().node("n1").unwrap().other_lineage, None);
+                assert!(table.picture().replica("n1", "data", SEVEN).known().is_some());
+            }
+        }
+        let table = ObservedTable::default();
+        table.open("n1", opened(1));
+        let unseen =
+            v1::Report { sequence: 1, full: true, replicas: vec![replica(0, 0)], ..Default::default() };
+        table.report("n1", 1, unseen).unwrap();
+        assert_eq!(table.picture().node("n1").unwrap().other_lineage, None, "nobody has looked yet");
     }
 
     #[tokio::test(start_paused = true)]
@@ -208,7 +269,7 @@ mod tests {
             }];
             report
         };
-        let lasts = || table.picture().differing_for("n1", ("data", 7), "n2", 0);
+        let lasts = || table.picture().differing_for("n1", ("data", SEVEN), "n2", 0);
         table.open("n1", opened(1));
         for (sequence, full, bytes, expected) in [
             (1, true, 4096, 0),
@@ -246,5 +307,52 @@ mod tests {
         table.open("n1", opened(2));
         table.close("n1", 1);
         assert!(table.picture().is_online("n1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_cannot_report_more_than_there_can_be() {
+        let table = ObservedTable::default();
+        table.open("n1", opened(1));
+        let half: Vec<u64> = (1..=40_000).collect();
+        let other_half: Vec<u64> = (40_001..=80_000).collect();
+        table.report("n1", 1, report(1, true, &half)).unwrap();
+
+        let refused = table.report("n1", 1, report(2, false, &other_half)).unwrap_err();
+
+        assert!(matches!(refused, ReportRefused::TooMuch { .. }), "{refused}");
+        assert_eq!(table.picture().node("n1").unwrap().replicas.len(), 40_000, "nothing of it was taken");
+        table.report("n1", 1, report(2, true, &other_half)).unwrap();
+    }
+
+    #[test]
+    fn hostile_reports_speak_only_of_their_own_node() {
+        let volume = v1::VolumeObserved { number: 0, ..Default::default() };
+        let mut whole = report(1, true, &[7, 8]);
+        whole.replicas[0].volumes = vec![volume];
+        whole.pools = vec![v1::PoolObserved { name: "fast".into(), ..Default::default() }];
+        let removal = v1::RemovalConfirmed {
+            resource: "data".into(),
+            replica_incarnation: 9,
+            revision: 20,
+            lineage: 1,
+        };
+        whole.removed = vec![removal];
+        check(&bytes(&[&whole.encode_to_vec()], &["data", "fast", "n2"]), |bytes| {
+            let Ok(read) = v1::Report::decode(bytes.as_slice()) else { return };
+            let table = ObservedTable::default();
+            for node in ["n1", "n2"] {
+                table.open(node, opened(1));
+            }
+            table.report("n2", 1, report(1, true, &[7])).unwrap();
+
+            if let Err(refused) = table.report("n1", 1, read) {
+                assert!(!refused.to_string().is_empty());
+            }
+
+            assert!(
+                table.picture().replica("n2", "data", SEVEN).known().is_some(),
+                "n2's own is still there"
+            );
+        });
     }
 }

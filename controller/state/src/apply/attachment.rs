@@ -4,6 +4,7 @@
 //! never take the owner's right away: [`take_over`](super::arbitration) does.
 
 use hawser_proto::{
+    ids::{Incarnation, OwnerGeneration},
     names,
     v1::{
         Arbitration, Attachment, AttachmentLifecycle, AttachmentMode, ConfirmAttached, ConfirmDetached,
@@ -39,7 +40,13 @@ pub(super) fn create(transaction: &mut Transaction<'_>, command: &CreateAttachme
 /// A resource that can be attached at all.
 pub(super) fn attachable(transaction: &Transaction<'_>, name: &str) -> Verdict<Resource> {
     let Some(resource) = transaction.state().resource(name) else {
-        return Err(Denial::not_found("resource", format!("resource {} does not exist", names::shown(name))));
+        return Err(Denial::not_found(
+            "resource",
+            format!(
+                "resource {} does not exist; `hawser resource list` shows what there is",
+                names::shown(name)
+            ),
+        ));
     };
     match resource.lifecycle() {
         ResourceLifecycle::Ready => Ok(resource.clone()),
@@ -71,7 +78,7 @@ pub(super) fn existing(
     match attachment.lifecycle() {
         AttachmentLifecycle::Attaching | AttachmentLifecycle::Attached | AttachmentLifecycle::Unspecified => {
             let operation = operations::running(transaction.state(), OperationKind::Attach, resource, node);
-            Ok(Some(Success { operation, number: attachment.generation, ..Success::DONE }))
+            Ok(Some(Success::granted(attachment.generation(), operation)))
         }
         AttachmentLifecycle::Detaching => Err(Denial::precondition(format!(
             "resource {resource} is being detached from node {node}: wait until that has ended"
@@ -95,7 +102,7 @@ pub(super) fn grant(
     };
     arbitration.owner = node.to_owned();
     arbitration.generation = generation;
-    let (name, resource_incarnation) = (resource.name.clone(), resource.incarnation);
+    let (name, resource_incarnation) = (resource.name.clone(), resource.incarnation());
     transaction.put_resource(Resource { arbitration: Some(arbitration), ..resource })?;
     transaction.put_attachment(Attachment {
         resource: name.clone(),
@@ -107,12 +114,12 @@ pub(super) fn grant(
         ..Attachment::default()
     });
     let target = Target { kind: OperationKind::Attach, resource: &name, resource_incarnation, node };
-    let operation = operations::start(transaction, target, "promote");
-    Ok(Success { operation, number: generation, ..Success::DONE })
+    let operation = operations::start(transaction, target);
+    Ok(Success::granted(OwnerGeneration::new(generation), Some(operation)))
 }
 
 pub(super) fn confirm_attached(transaction: &mut Transaction<'_>, command: &ConfirmAttached) -> Verdict {
-    let attachment = named(transaction, &command.resource, &command.node, command.attachment_incarnation)?;
+    let attachment = named(transaction, &command.resource, &command.node, command.attachment_incarnation())?;
     match attachment.lifecycle() {
         AttachmentLifecycle::Attached => return Ok(Success::DONE),
         AttachmentLifecycle::Attaching => {}
@@ -152,7 +159,8 @@ pub(super) fn begin_detaching(transaction: &mut Transaction<'_>, attachment: Att
         AttachmentLifecycle::Attaching | AttachmentLifecycle::Attached | AttachmentLifecycle::Unspecified => {
         }
     }
-    let resource_incarnation = transaction.state().resource(&name).map_or(0, |resource| resource.incarnation);
+    let resource_incarnation =
+        transaction.state().resource(&name).map(Resource::incarnation).unwrap_or_default();
     transaction.put_attachment(Attachment { lifecycle: AttachmentLifecycle::Detaching.into(), ..attachment });
     let cancelled = OperationReason {
         node: node.clone(),
@@ -162,11 +170,11 @@ pub(super) fn begin_detaching(transaction: &mut Transaction<'_>, attachment: Att
     let attach = OperationKind::Attach;
     operations::end(transaction, attach, (&name, &node), OperationState::Cancelled, Some(cancelled));
     let target = Target { kind: OperationKind::Detach, resource: &name, resource_incarnation, node: &node };
-    Ok(Success::operation(operations::start(transaction, target, "close-gate")))
+    Ok(Success::operation(Some(operations::start(transaction, target))))
 }
 
 pub(super) fn confirm_detached(transaction: &mut Transaction<'_>, command: &ConfirmDetached) -> Verdict {
-    let attachment = named(transaction, &command.resource, &command.node, command.attachment_incarnation)?;
+    let attachment = named(transaction, &command.resource, &command.node, command.attachment_incarnation())?;
     match attachment.lifecycle() {
         AttachmentLifecycle::Detaching | AttachmentLifecycle::Revoked => {}
         AttachmentLifecycle::Attaching | AttachmentLifecycle::Attached | AttachmentLifecycle::Unspecified => {
@@ -176,7 +184,7 @@ pub(super) fn confirm_detached(transaction: &mut Transaction<'_>, command: &Conf
             )));
         }
     }
-    if command.revision < attachment.revision {
+    if command.revision() < attachment.revision() {
         return Err(Denial::stale(
             "the node was seen Secondary before it was told to detach, and may have promoted since",
         ));
@@ -184,7 +192,7 @@ pub(super) fn confirm_detached(transaction: &mut Transaction<'_>, command: &Conf
     let resource = transaction.state().resource(&attachment.resource).cloned();
     if let Some(resource) = resource {
         let arbitration = resource.arbitration.clone().unwrap_or_default();
-        if arbitration.owner == attachment.node && arbitration.generation == attachment.generation {
+        if arbitration.owner == attachment.node && arbitration.generation() == attachment.generation() {
             let arbitration = Some(Arbitration { owner: String::new(), ..arbitration });
             transaction.put_resource(Resource { arbitration, ..resource })?;
         }
@@ -195,17 +203,25 @@ pub(super) fn confirm_detached(transaction: &mut Transaction<'_>, command: &Conf
     Ok(Success::DONE)
 }
 
-fn named(transaction: &Transaction<'_>, resource: &str, node: &str, incarnation: u64) -> Verdict<Attachment> {
+fn named(
+    transaction: &Transaction<'_>,
+    resource: &str,
+    node: &str,
+    incarnation: Incarnation,
+) -> Verdict<Attachment> {
     let found = transaction.state().attachment(resource, node);
     found
-        .filter(|attachment| attachment.incarnation == incarnation)
+        .filter(|attachment| attachment.incarnation() == incarnation)
         .cloned()
         .ok_or_else(|| no_such_attachment(resource, node))
 }
 
 fn no_such_attachment(resource: &str, node: &str) -> Denial {
-    let message =
-        format!("resource {} is not attached on node {}", names::shown(resource), names::shown(node));
+    let message = format!(
+        "resource {} is not attached on node {}; `hawser attachment list` shows what is attached where",
+        names::shown(resource),
+        names::shown(node)
+    );
     Denial::not_found("node", message)
 }
 
@@ -213,7 +229,10 @@ fn no_such_attachment(resource: &str, node: &str) -> Denial {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use hawser_proto::v1::{DesiredAttachment, Outdate, RejectionReason, command::Command as Kind};
+    use hawser_proto::{
+        ids::OperationId,
+        v1::{DesiredAttachment, Outdate, RejectionReason, command::Command as Kind},
+    };
 
     use super::*;
     use crate::fixture::{Cluster, RESOURCE, create_attachment};
@@ -310,7 +329,10 @@ mod tests {
         assert_eq!(cluster.reason(confirm(attachment_incarnation + 1)), RejectionReason::NotFound);
         let revision = cluster.state.document("n1").unwrap().revision;
         cluster.applied(confirm(attachment_incarnation));
-        assert_eq!(cluster.state.operation(operation).unwrap().state(), OperationState::Succeeded);
+        assert_eq!(
+            cluster.state.operation(OperationId::new(operation)).unwrap().state(),
+            OperationState::Succeeded
+        );
         assert_eq!(cluster.state.document("n1").unwrap().revision, revision, "the node is told nothing new");
         cluster.applied(confirm(attachment_incarnation));
         cluster.applied(delete("n1"));
@@ -336,7 +358,10 @@ mod tests {
         let arbitration = cluster.state.resource(RESOURCE).unwrap().arbitration.clone().unwrap();
         assert_eq!((arbitration.owner.as_str(), arbitration.generation), ("", 1));
         assert_eq!(cluster.state.attachment(RESOURCE, "n1"), None);
-        assert_eq!(cluster.state.operation(operation).unwrap().state(), OperationState::Succeeded);
+        assert_eq!(
+            cluster.state.operation(OperationId::new(operation)).unwrap().state(),
+            OperationState::Succeeded
+        );
         assert_eq!(cluster.reason(seen_after), RejectionReason::NotFound);
         assert_eq!(cluster.applied(create_attachment("n2")).number, 2);
     }
@@ -346,7 +371,10 @@ mod tests {
         let mut cluster = Cluster::with_resource();
         let attach = cluster.applied(create_attachment("n1")).operation;
         cluster.applied(delete("n1"));
-        assert_eq!(cluster.state.operation(attach).unwrap().state(), OperationState::Cancelled);
+        assert_eq!(
+            cluster.state.operation(OperationId::new(attach)).unwrap().state(),
+            OperationState::Cancelled
+        );
         assert_eq!(cluster.reason(delete("n2")), RejectionReason::NotFound);
     }
 }

@@ -1,4 +1,4 @@
-//! The cluster's own commands: its start, its controllers, its clock, its feature level and checksums.
+//! The cluster's own commands: its start, its clock, its feature level and checksums.
 //!
 //! It must never trust a step of time that a leader could not have waited for.
 
@@ -6,10 +6,7 @@ use std::sync::Arc;
 
 use hawser_proto::{
     names, numbers,
-    v1::{
-        AnnounceMember, ClusterRecord, Command, InitializeCluster, Layer, Member, RaiseFeatureLevel,
-        RecordMemberJoined, ResourceGroup, Tick, command,
-    },
+    v1::{ClusterRecord, Command, InitializeCluster, Layer, RaiseFeatureLevel, ResourceGroup, Tick, command},
 };
 
 use super::{Divergence, idempotency};
@@ -75,67 +72,6 @@ pub(super) fn initialize(transaction: &mut Transaction<'_>, command: &Initialize
         layers: vec![Layer::Drbd.into(), Layer::Storage.into()],
         ..ResourceGroup::default()
     });
-    Ok(Success::DONE)
-}
-
-pub(super) fn announce_member(transaction: &mut Transaction<'_>, command: &AnnounceMember) -> Verdict {
-    names::member_name("name", &command.name)?;
-    names::endpoint("address", &command.address)?;
-    if let Some(other) = transaction.state().members().find(|member| member.name == command.name) {
-        // The first ticket may have been lost on its way; until a store has joined with it, it can be given again.
-        if other.address == command.address && other.store_incarnation == 0 {
-            return Ok(Success::number(other.raft_id));
-        }
-        return Err(Denial::already_exists(
-            "name",
-            format!("controller {} was announced already, at {}", other.name, other.address),
-        ));
-    }
-    if let Some(other) = transaction.state().members().find(|member| member.address == command.address) {
-        return Err(Denial::already_exists(
-            "address",
-            format!("{} is the address of controller {}", other.address, other.name),
-        ));
-    }
-    let raft_id = transaction.index;
-    transaction.put_member(Member {
-        raft_id,
-        name: command.name.clone(),
-        address: command.address.clone(),
-        store_incarnation: 0,
-    });
-    Ok(Success::number(raft_id))
-}
-
-pub(super) fn record_member_joined(
-    transaction: &mut Transaction<'_>,
-    command: &RecordMemberJoined,
-) -> Verdict {
-    if command.store_incarnation == 0 {
-        return Err(Denial::invalid(
-            "store_incarnation",
-            "a store that joins has an incarnation other than 0",
-        ));
-    }
-    let Some(member) = transaction.state().member(command.raft_id).cloned() else {
-        return Err(Denial::not_found(
-            "raft_id",
-            format!(
-                "no controller with Raft id {} was announced: run `hawser cluster add-member` first",
-                command.raft_id
-            ),
-        ));
-    };
-    if member.store_incarnation == command.store_incarnation {
-        return Ok(Success::DONE);
-    }
-    if member.store_incarnation != 0 {
-        return Err(Denial::precondition(format!(
-            "controller {} has joined with another store: a controller that lost its store has to be announced anew",
-            member.name
-        )));
-    }
-    transaction.put_member(Member { store_incarnation: command.store_incarnation, ..member });
     Ok(Success::DONE)
 }
 
@@ -281,36 +217,6 @@ mod tests {
         let restored = State::from_records(cluster.state.records()).unwrap();
         assert_eq!(restored.cluster().reserved_ports, [range(9000, 9001), range(9003, 9003)]);
         assert_eq!(restored.index.ports["n1"], cluster.state.index.ports["n1"]);
-    }
-
-    #[test]
-    fn a_controller_joins_with_one_store_however_often_it_was_announced() {
-        let mut cluster = Cluster::initialized();
-        let announce = |name: &str, address: &str| {
-            Kind::AnnounceMember(AnnounceMember { name: name.into(), address: address.into() })
-        };
-        let joined = |raft_id, store_incarnation| {
-            Kind::RecordMemberJoined(RecordMemberJoined { raft_id, store_incarnation })
-        };
-        let raft_id = cluster.applied(announce("c2", "c2:6470")).number;
-        assert_eq!(raft_id, cluster.index);
-        assert_eq!(cluster.applied(announce("c2", "c2:6470")).number, raft_id, "the ticket was lost");
-        assert_eq!(cluster.state.members().count(), 2);
-        assert_eq!(cluster.reason(announce("c2", "c3:6470")), RejectionReason::AlreadyExists);
-        assert_eq!(cluster.reason(announce("c3", "c2:6470")), RejectionReason::AlreadyExists);
-        assert_eq!(cluster.rejected(announce("c3", "c3")).field, "address");
-
-        assert_eq!(cluster.reason(joined(raft_id, 0)), RejectionReason::Invalid);
-        assert_eq!(cluster.reason(joined(99, 5)), RejectionReason::NotFound);
-        cluster.applied(joined(raft_id, 5));
-        cluster.applied(joined(raft_id, 5));
-        assert_eq!(cluster.reason(joined(raft_id, 6)), RejectionReason::Precondition);
-        assert_eq!(cluster.state.member(raft_id).unwrap().store_incarnation, 5);
-        assert_eq!(
-            cluster.reason(announce("c2", "c2:6470")),
-            RejectionReason::AlreadyExists,
-            "it has joined"
-        );
     }
 
     #[test]

@@ -1,15 +1,13 @@
 //! Resource groups: the policy that resources are made from.
 //!
-//! It must never let an option through that Hawser's own safety rests on.
-
-use std::collections::BTreeMap;
+//! It must never delete one that resources were made from.
 
 use hawser_proto::{
     names,
-    v1::{CreateResourceGroup, DeleteResourceGroup, DrbdOptions, Layer, ResourceGroup},
+    v1::{CreateResourceGroup, DeleteResourceGroup, Layer, ResourceGroup},
 };
 
-use super::cluster::DEFAULT_GROUP;
+use super::{cluster::DEFAULT_GROUP, options};
 use crate::{
     transaction::Transaction,
     verdict::{Denial, Success, Verdict},
@@ -17,31 +15,6 @@ use crate::{
 
 /// Peers that DRBD 9 can have, and the node itself.
 const MOST_REPLICAS: u32 = 32;
-
-const MOST_OPTIONS: usize = 64;
-
-/// Options that the satellite sets itself, in whatever section: who may write and what counts as
-/// written depend on them.
-const OWN_OPTIONS: [&str; 18] = [
-    "after-sb-0pri",
-    "after-sb-1pri",
-    "after-sb-2pri",
-    "allow-two-primaries",
-    "always-asbp",
-    "auto-promote",
-    "cram-hmac-alg",
-    "fencing",
-    "on-io-error",
-    "on-no-data-accessible",
-    "on-no-quorum",
-    "on-suspended-primary-outdated",
-    "protocol",
-    "quorum",
-    "quorum-minimum-redundancy",
-    "rr-conflict",
-    "shared-secret",
-    "size",
-];
 
 pub(super) fn create(transaction: &mut Transaction<'_>, command: &CreateResourceGroup) -> Verdict {
     names::group_name("name", &command.name)?;
@@ -68,7 +41,7 @@ pub(super) fn create(transaction: &mut Transaction<'_>, command: &CreateResource
         names::pool_name("pool", &command.pool)?;
     }
     if let Some(options) = &command.options {
-        check_options(options)?;
+        options::check("options", options)?;
     }
     transaction.put_group(ResourceGroup {
         name: command.name.clone(),
@@ -90,30 +63,13 @@ fn checked_layers(layers: &[i32]) -> Verdict<Vec<Layer>> {
     }
 }
 
-fn check_options(options: &DrbdOptions) -> Verdict<()> {
-    check_section("options.resource", &options.resource)?;
-    check_section("options.net", &options.net)?;
-    check_section("options.disk", &options.disk)
-}
-
-fn check_section(field: &str, section: &BTreeMap<String, String>) -> Verdict<()> {
-    if section.len() > MOST_OPTIONS {
-        return Err(Denial::invalid(field, format!("a section has at most {MOST_OPTIONS} options")));
-    }
-    for (key, value) in section {
-        names::drbd_option(field, key, value)?;
-        if OWN_OPTIONS.contains(&key.as_str()) {
-            let message = format!("{key} is set by Hawser itself and cannot be chosen");
-            return Err(Denial::invalid(&format!("{field}.{key}"), message));
-        }
-    }
-    Ok(())
-}
-
 pub(super) fn delete(transaction: &mut Transaction<'_>, command: &DeleteResourceGroup) -> Verdict {
     let state = transaction.state();
     if state.group(&command.name).is_none() {
-        let message = format!("resource group {} does not exist", names::shown(&command.name));
+        let message = format!(
+            "resource group {} does not exist; `hawser group list` shows what there is",
+            names::shown(&command.name)
+        );
         return Err(Denial::not_found("name", message));
     }
     if command.name == DEFAULT_GROUP {
@@ -135,7 +91,9 @@ pub(super) fn delete(transaction: &mut Transaction<'_>, command: &DeleteResource
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use hawser_proto::v1::{RejectionReason, command::Command as Kind};
+    use std::collections::BTreeMap;
+
+    use hawser_proto::v1::{DrbdOptions, RejectionReason, command::Command as Kind};
 
     use super::*;
     use crate::fixture::Cluster;

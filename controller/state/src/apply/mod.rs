@@ -7,9 +7,13 @@ mod attachment;
 mod cluster;
 mod group;
 mod idempotency;
+mod lost;
+mod member;
 mod node;
 mod operation;
+mod options;
 mod pool;
+mod replica;
 mod resource;
 
 use hawser_proto::v1::{Change, Command, Outcome, command};
@@ -95,8 +99,9 @@ fn dispatch(transaction: &mut Transaction<'_>, command: &Command) -> Verdict {
     }
     match command {
         C::InitializeCluster(command) => cluster::initialize(transaction, command),
-        C::AnnounceMember(command) => cluster::announce_member(transaction, command),
-        C::RecordMemberJoined(command) => cluster::record_member_joined(transaction, command),
+        C::AnnounceMember(command) => member::announce(transaction, command),
+        C::RecordMemberJoined(command) => member::record_joined(transaction, command),
+        C::RemoveMember(command) => member::remove(transaction, command),
         C::Tick(command) => cluster::tick(transaction, command),
         C::RaiseFeatureLevel(command) => cluster::raise_feature_level(transaction, command),
         C::Checksum(_) => Ok(Success::DONE),
@@ -104,6 +109,7 @@ fn dispatch(transaction: &mut Transaction<'_>, command: &Command) -> Verdict {
         C::CreateNode(command) => node::create(transaction, command),
         C::DeleteNode(command) => node::delete(transaction, command),
         C::RecordNodeFacts(command) => node::record_facts(transaction, command),
+        C::NodeLost(command) => lost::lost(transaction, command),
         C::CreatePool(command) => pool::create(transaction, command),
         C::DeletePool(command) => pool::delete(transaction, command),
         C::RecordPoolCapacity(command) => pool::record_capacity(transaction, command),
@@ -113,7 +119,11 @@ fn dispatch(transaction: &mut Transaction<'_>, command: &Command) -> Verdict {
         C::CreateResource(command) => resource::create(transaction, command),
         C::ConfirmResourceReady(command) => resource::confirm_ready(transaction, command),
         C::DeleteResource(command) => resource::delete(transaction, command),
-        C::ConfirmReplicaRemoved(command) => resource::confirm_replica_removed(transaction, command),
+
+        C::CreateReplica(command) => replica::create(transaction, command),
+        C::DeleteReplica(command) => replica::delete(transaction, command),
+        C::ReleaseReplica(command) => replica::release(transaction, command),
+        C::ConfirmReplicaRemoved(command) => replica::confirm_removed(transaction, command),
 
         C::CreateAttachment(command) => attachment::create(transaction, command),
         C::ConfirmAttached(command) => attachment::confirm_attached(transaction, command),
@@ -124,7 +134,6 @@ fn dispatch(transaction: &mut Transaction<'_>, command: &Command) -> Verdict {
         C::TakeOver(command) => arbitration::take_over(transaction, command),
         C::Synced(command) => arbitration::synced(transaction, command),
 
-        C::AdvanceOperation(command) => operation::advance(transaction, command),
         C::RecordOperationReason(command) => operation::record_reason(transaction, command),
         C::CancelOperation(command) => operation::cancel(transaction, command),
     }

@@ -1,6 +1,6 @@
 //! Nodes: made by a person, described by their satellites.
 //!
-//! It must never forget a node that something lies on.
+//! It must never forget a node that something lies on. Of one that is lost nothing does.
 
 use std::collections::BTreeSet;
 
@@ -9,6 +9,7 @@ use hawser_proto::{
     v1::{Address, CreateNode, DeleteNode, Node, RecordNodeFacts},
 };
 
+use super::options;
 use crate::{
     transaction::Transaction,
     verdict::{Denial, Success, Verdict},
@@ -28,9 +29,18 @@ pub(super) fn create(transaction: &mut Transaction<'_>, command: &CreateNode) ->
         return Err(Denial::already_exists("name", format!("node {} exists already", command.name)));
     }
     check_addresses(transaction, &command.addresses)?;
+    if let Some(options) = &command.options {
+        options::check("options", options)?;
+        if !options.net.is_empty() {
+            let message =
+                "both ends of a connection have to agree on its options: set them in the resource group";
+            return Err(Denial::invalid("options.net", message));
+        }
+    }
     transaction.put_node(Node {
         name: command.name.clone(),
         addresses: command.addresses.clone(),
+        options: command.options.clone(),
         incarnation: transaction.index,
         document_revision: transaction.index,
         ..Node::default()
@@ -69,20 +79,27 @@ pub(super) fn delete(transaction: &mut Transaction<'_>, command: &DeleteNode) ->
     if state.node(&command.name).is_none() {
         return Err(Denial::not_found(
             "name",
-            format!("node {} does not exist", names::shown(&command.name)),
+            format!(
+                "node {} does not exist; `hawser node list` shows what there is",
+                names::shown(&command.name)
+            ),
         ));
     }
     if let Some(resource) = state.resources_on(&command.name).next() {
         return Err(Denial::in_use(format!(
-            "node {} has a replica of resource {}: delete the resource and wait until it is gone",
+            "node {0} has a replica of resource {1}: delete that (`hawser replica delete {1} {0}`) or the resource, and wait \
+             until it is gone",
             command.name, resource.name
         )));
     }
-    if let Some(pool) = state.pools_on(&command.name).next() {
-        return Err(Denial::in_use(format!(
-            "node {} has pool {}: delete the pool first",
-            command.name, pool.name
-        )));
+    let pools: Vec<String> = state.pools_on(&command.name).map(|pool| pool.name.clone()).collect();
+    if let Some(pool) = pools.first()
+        && !state.node(&command.name).is_some_and(Node::is_lost)
+    {
+        return Err(Denial::in_use(format!("node {} has pool {pool}: delete the pool first", command.name)));
+    }
+    for pool in pools {
+        transaction.remove_pool(&command.name, &pool);
     }
     transaction.remove_node(&command.name);
     Ok(Success::DONE)
@@ -90,7 +107,7 @@ pub(super) fn delete(transaction: &mut Transaction<'_>, command: &DeleteNode) ->
 
 pub(super) fn record_facts(transaction: &mut Transaction<'_>, command: &RecordNodeFacts) -> Verdict {
     let known =
-        transaction.state().node(&command.node).filter(|node| node.incarnation == command.incarnation);
+        transaction.state().node(&command.node).filter(|node| node.incarnation() == command.incarnation());
     let Some(node) = known.cloned() else {
         return Err(Denial::not_found(
             "node",
@@ -117,10 +134,14 @@ pub(super) fn record_facts(transaction: &mut Transaction<'_>, command: &RecordNo
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use hawser_proto::v1::{NodeFacts, RejectionReason, command::Command as Kind};
+    use std::collections::BTreeMap;
+
+    use hawser_proto::v1::{
+        DrbdOptions, NodeFacts, RecordPoolCapacity, RejectionReason, command::Command as Kind,
+    };
 
     use super::*;
-    use crate::fixture::{Cluster, create_node, facts_84};
+    use crate::fixture::{Cluster, POOL, create_node, create_pool, facts_84};
 
     fn address(name: &str, ip: &str) -> Address {
         Address { name: name.into(), ip: ip.into() }
@@ -152,9 +173,63 @@ mod tests {
         ];
         for (name, addresses, reason, field) in cases {
             let mut cluster = Cluster::with_nodes(1);
-            let command = CreateNode { name: name.into(), addresses };
+            let command = CreateNode { name: name.into(), addresses, ..Default::default() };
             let rejected = cluster.rejected(Kind::CreateNode(command.clone()));
             assert_eq!((rejected.reason(), rejected.field.as_str()), (reason, field), "{command:?}");
+        }
+    }
+
+    fn with_options(options: DrbdOptions) -> CreateNode {
+        let addresses = vec![address("default", "10.0.0.9")];
+        CreateNode { name: "n9".into(), addresses, options: Some(options) }
+    }
+
+    fn section(key: &str, value: &str) -> BTreeMap<String, String> {
+        BTreeMap::from([(key.to_owned(), value.to_owned())])
+    }
+
+    #[test]
+    fn a_nodes_options_are_its_replicas_below_those_of_their_group() {
+        let mut cluster = Cluster::with_nodes(1);
+        let disk = section("disk-flushes", "no");
+        cluster.applied(Kind::CreateNode(with_options(DrbdOptions {
+            disk: disk.clone(),
+            ..Default::default()
+        })));
+        cluster.applied(Kind::RecordNodeFacts(RecordNodeFacts {
+            node: "n9".into(),
+            incarnation: cluster.index,
+            uname: "n9".into(),
+            facts: Some(facts_84()),
+        }));
+        cluster.applied(create_pool("n9", POOL));
+        cluster.applied(Kind::RecordPoolCapacity(RecordPoolCapacity {
+            node: "n9".into(),
+            name: POOL.into(),
+            incarnation: cluster.index,
+            capacity_bytes: cluster.state.pool("n1", POOL).unwrap().capacity_bytes,
+        }));
+        cluster.add_resource("web", &["n1", "n9"]);
+
+        let options = |node: &str| cluster.state.document(node).unwrap().replicas[0].options.clone().unwrap();
+        assert_eq!(options("n9").disk, disk);
+        assert_eq!(options("n1").disk, BTreeMap::new(), "they are the node's own");
+    }
+
+    #[test]
+    fn options_that_a_node_cannot_choose_are_refused_with_the_field() {
+        let cases = [
+            (
+                DrbdOptions { disk: section("fencing", "dont-care"), ..Default::default() },
+                "options.disk.fencing",
+            ),
+            (DrbdOptions { net: section("max-buffers", "8000"), ..Default::default() }, "options.net"),
+            (DrbdOptions { resource: section("Auto", "no"), ..Default::default() }, "options.resource"),
+        ];
+        for (options, field) in cases {
+            let mut cluster = Cluster::with_nodes(1);
+            let rejected = cluster.rejected(Kind::CreateNode(with_options(options)));
+            assert_eq!((rejected.reason(), rejected.field.as_str()), (RejectionReason::Invalid, field));
         }
     }
 

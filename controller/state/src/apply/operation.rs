@@ -1,37 +1,23 @@
-//! Operations as objects of their own: their phase, what they wait for, and the end that people ask for.
+//! Operations as objects of their own: what they wait for, and the end that people ask for.
 //!
 //! It must never end one as succeeded: the noun's own file does, when the facts say so.
 
-use hawser_proto::v1::{
-    AdvanceOperation, CancelOperation, Operation, OperationKind, OperationState, RecordOperationReason,
+use hawser_proto::{
+    ids::OperationId,
+    v1::{CancelOperation, Operation, OperationKind, OperationState, RecordOperationReason},
 };
 
-use super::{attachment, resource};
+use super::{attachment, replica, resource};
 use crate::{
     transaction::Transaction,
     verdict::{Denial, Success, Verdict},
 };
 
-/// Longest phase, node, command line and message that are kept, in bytes.
+/// Longest node, command line and message that are kept, in bytes.
 const LONGEST_TEXT: usize = 4096;
 
-pub(super) fn advance(transaction: &mut Transaction<'_>, command: &AdvanceOperation) -> Verdict {
-    let operation = running(transaction, command.id)?;
-    let phase_is_valid = (1..=64).contains(&command.phase.len())
-        && command.phase.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
-    if !phase_is_valid {
-        return Err(Denial::invalid("phase", "a phase has 1 to 64 lowercase letters, digits and hyphens"));
-    }
-    put_if_other(
-        transaction,
-        &operation,
-        Operation { phase: command.phase.clone(), waits_for: None, ..operation.clone() },
-    );
-    Ok(Success::operation(operation.id))
-}
-
 pub(super) fn record_reason(transaction: &mut Transaction<'_>, command: &RecordOperationReason) -> Verdict {
-    let operation = running(transaction, command.id)?;
+    let operation = running(transaction, command.id())?;
     if let Some(reason) = &command.reason {
         let texts = [
             ("reason.node", &reason.node),
@@ -49,11 +35,11 @@ pub(super) fn record_reason(transaction: &mut Transaction<'_>, command: &RecordO
         &operation,
         Operation { waits_for: command.reason.clone(), ..operation.clone() },
     );
-    Ok(Success::operation(operation.id))
+    Ok(Success::operation(Some(operation.id())))
 }
 
 pub(super) fn cancel(transaction: &mut Transaction<'_>, command: &CancelOperation) -> Verdict {
-    let operation = running(transaction, command.id)?;
+    let operation = running(transaction, command.id())?;
     let gone = || Denial::not_found("id", format!("what operation {} works on is gone", operation.id));
     if !operation.can_be_cancelled {
         return Err(Denial::precondition(format!(
@@ -74,13 +60,25 @@ pub(super) fn cancel(transaction: &mut Transaction<'_>, command: &CancelOperatio
                 .ok_or_else(gone)?;
             attachment::begin_detaching(transaction, attachment)
         }
-        OperationKind::Unspecified | OperationKind::DeleteResource | OperationKind::Detach => Err(gone()),
+        OperationKind::CreateReplica => {
+            let resource = transaction.state().resource(&operation.resource).cloned().ok_or_else(gone)?;
+            replica::begin_leaving(transaction, resource, &operation.node)
+        }
+        OperationKind::Unspecified
+        | OperationKind::DeleteResource
+        | OperationKind::DeleteReplica
+        | OperationKind::Detach => Err(gone()),
     }
 }
 
-fn running(transaction: &Transaction<'_>, id: u64) -> Verdict<Operation> {
+fn running(transaction: &Transaction<'_>, id: OperationId) -> Verdict<Operation> {
     let Some(operation) = transaction.state().operation(id) else {
-        return Err(Denial::not_found("id", format!("operation {id} does not exist, or ended too long ago")));
+        return Err(Denial::not_found(
+            "id",
+            format!(
+                "operation {id} does not exist, or ended too long ago; `hawser operation list` shows what there is"
+            ),
+        ));
     };
     if operation.state() != OperationState::Running {
         return Err(Denial::precondition(format!("operation {id} has ended")));
@@ -118,14 +116,14 @@ mod tests {
     }
 
     #[test]
-    fn a_running_operation_shows_its_phase_and_what_it_waits_for() {
+    fn a_running_operation_shows_what_it_waits_for() {
         let (mut cluster, id) = creating();
-        let advance = |phase: &str| Kind::AdvanceOperation(AdvanceOperation { id, phase: phase.into() });
-        let record = |message: Option<&str>| {
+        let record_for = |id: u64, message: Option<&str>| {
             let reason = message
                 .map(|message| OperationReason { message: message.into(), ..OperationReason::default() });
             Kind::RecordOperationReason(RecordOperationReason { id, reason })
         };
+        let record = |message: Option<&str>| record_for(id, message);
         cluster.applied(record(Some("lvcreate: no space")));
         assert_eq!(
             cluster.commit(record(Some("lvcreate: no space"))).changes,
@@ -133,26 +131,25 @@ mod tests {
             "a retry is no news"
         );
         assert_eq!(
-            cluster.state.operation(id).unwrap().waits_for.as_ref().unwrap().message,
+            cluster.state.operation(OperationId::new(id)).unwrap().waits_for.as_ref().unwrap().message,
             "lvcreate: no space"
         );
-        cluster.applied(advance("connect"));
-        let operation = cluster.state.operation(id).unwrap();
-        assert_eq!((operation.phase.as_str(), &operation.waits_for), ("connect", &None));
         cluster.applied(record(None));
+        assert_eq!(cluster.state.operation(OperationId::new(id)).unwrap().waits_for, None);
 
-        assert_eq!(cluster.rejected(advance("Not A Word")).field, "phase");
         assert_eq!(cluster.rejected(record(Some(&"x".repeat(LONGEST_TEXT + 1)))).field, "reason.message");
-        let unknown = Kind::AdvanceOperation(AdvanceOperation { id: 9999, phase: "connect".into() });
-        assert_eq!(cluster.reason(unknown), RejectionReason::NotFound);
+        assert_eq!(cluster.reason(record_for(9999, None)), RejectionReason::NotFound);
     }
 
     #[test]
     fn cancelling_a_creation_deletes() {
         let (mut cluster, id) = creating();
         let deletion = cluster.applied(cancel(id)).operation;
-        assert_eq!(cluster.state.operation(id).unwrap().state(), OperationState::Cancelled);
-        assert_eq!(cluster.state.operation(deletion).unwrap().kind(), OperationKind::DeleteResource);
+        assert_eq!(cluster.state.operation(OperationId::new(id)).unwrap().state(), OperationState::Cancelled);
+        assert_eq!(
+            cluster.state.operation(OperationId::new(deletion)).unwrap().kind(),
+            OperationKind::DeleteResource
+        );
         assert_eq!(cluster.reason(cancel(id)), RejectionReason::Precondition);
         assert_eq!(cluster.reason(cancel(deletion)), RejectionReason::Precondition);
         assert_eq!(cluster.reason(cancel(9999)), RejectionReason::NotFound);
@@ -163,8 +160,11 @@ mod tests {
         let mut cluster = Cluster::with_resource();
         let attach = cluster.applied(create_attachment("n1")).operation;
         let detach = cluster.applied(cancel(attach)).operation;
-        assert_eq!(cluster.state.operation(attach).unwrap().state(), OperationState::Cancelled);
-        assert_eq!(cluster.state.operation(detach).unwrap().kind(), OperationKind::Detach);
+        assert_eq!(
+            cluster.state.operation(OperationId::new(attach)).unwrap().state(),
+            OperationState::Cancelled
+        );
+        assert_eq!(cluster.state.operation(OperationId::new(detach)).unwrap().kind(), OperationKind::Detach);
     }
 
     #[test]
@@ -175,9 +175,9 @@ mod tests {
         for _ in 1..KEPT_FINISHED_MS / hour {
             cluster.applied(Kind::Tick(Tick { elapsed_ms: hour }));
         }
-        assert!(cluster.state.operation(ended).is_some());
+        assert!(cluster.state.operation(OperationId::new(ended)).is_some());
         cluster.applied(Kind::Tick(Tick { elapsed_ms: hour }));
-        assert!(cluster.state.operation(ended).is_none());
+        assert!(cluster.state.operation(OperationId::new(ended)).is_none());
     }
 
     #[test]

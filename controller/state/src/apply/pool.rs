@@ -20,11 +20,17 @@ const MOST_OVERCOMMIT_PERCENT: u32 = 100_000;
 pub(super) fn create(transaction: &mut Transaction<'_>, command: &CreatePool) -> Verdict {
     names::pool_name("name", &command.name)?;
     let state = transaction.state();
-    if state.node(&command.node).is_none() {
+    let Some(node) = state.node(&command.node) else {
         return Err(Denial::not_found(
             "node",
-            format!("node {} does not exist", names::shown(&command.node)),
+            format!(
+                "node {} does not exist; `hawser node list` shows what there is",
+                names::shown(&command.node)
+            ),
         ));
+    };
+    if node.is_lost() {
+        return Err(Denial::precondition(format!("node {} was declared lost", node.name)));
     }
     if state.pool(&command.node, &command.name).is_some() {
         let message = format!("node {} has a pool {} already", command.node, command.name);
@@ -104,7 +110,7 @@ pub(super) fn delete(transaction: &mut Transaction<'_>, command: &DeletePool) ->
 
 pub(super) fn record_capacity(transaction: &mut Transaction<'_>, command: &RecordPoolCapacity) -> Verdict {
     let known = transaction.state().pool(&command.node, &command.name);
-    let Some(pool) = known.filter(|pool| pool.incarnation == command.incarnation).cloned() else {
+    let Some(pool) = known.filter(|pool| pool.incarnation() == command.incarnation()).cloned() else {
         return Err(no_such_pool(&command.node, &command.name));
     };
     if pool.capacity_bytes != command.capacity_bytes {

@@ -1,25 +1,24 @@
-//! Resources: created with their replicas, deleted when every node has confirmed that nothing is left.
+//! Resources: created with their first replicas, deleted with all that they have.
 //!
-//! It must never hand on a number that a node may still use, and never trust the proposer's placement.
+//! It must never trust the proposer's placement.
 
-mod allocation;
+pub(super) mod allocation;
 
 use std::collections::BTreeSet;
 
 use hawser_proto::{
+    ids::Incarnation,
     names, sizes,
     v1::{
-        Attachment, AttachmentLifecycle, ConfirmReplicaRemoved, ConfirmResourceReady, CreateResource,
-        DeleteResource, DrbdGeneration, Layer, Node, NumberRange, OperationKind, OperationReason,
-        OperationState, PlacedReplica, Replica, ReplicaLifecycle, Resource, ResourceGroup, ResourceLifecycle,
-        StoragePool,
+        Attachment, AttachmentLifecycle, ConfirmResourceReady, CreateResource, DeleteResource,
+        DrbdGeneration, Layer, Node, NumberRange, OperationKind, OperationReason, OperationState,
+        PlacedReplica, Replica, ReplicaLifecycle, Resource, ResourceGroup, ResourceLifecycle, StoragePool,
     },
 };
 
 use self::allocation::Made;
-use super::cluster::DEFAULT_GROUP;
+use super::{cluster::DEFAULT_GROUP, replica};
 use crate::{
-    capacity,
     operations::{self, Target},
     placement::{Need, maximum_peers, node_fits, pool_fits},
     transaction::Transaction,
@@ -82,16 +81,22 @@ pub(super) fn create(transaction: &mut Transaction<'_>, command: &CreateResource
     let target = Target {
         kind: OperationKind::CreateResource,
         resource: &command.name,
-        resource_incarnation: incarnation,
+        resource_incarnation: Incarnation::new(incarnation),
         node: "",
     };
-    Ok(Success::operation(operations::start(transaction, target, "create-replicas")))
+    Ok(Success::operation(Some(operations::start(transaction, target))))
 }
 
 fn group_of(transaction: &Transaction<'_>, command: &CreateResource) -> Verdict<ResourceGroup> {
     let name = if command.group.is_empty() { DEFAULT_GROUP } else { &command.group };
     transaction.state().group(name).cloned().ok_or_else(|| {
-        Denial::not_found("group", format!("resource group {} does not exist", names::shown(name)))
+        Denial::not_found(
+            "group",
+            format!(
+                "resource group {} does not exist; `hawser group list` shows what there is",
+                names::shown(name)
+            ),
+        )
     })
 }
 
@@ -105,8 +110,8 @@ fn checked_sizes(asked: &[u64]) -> Verdict<Vec<u64>> {
 }
 
 /// Where a replica goes, as checked.
-struct Place {
-    node: Node,
+pub(super) struct Place {
+    pub(super) node: Node,
     pool: StoragePool,
     /// Ports that something else on the node holds.
     avoided_ports: Vec<NumberRange>,
@@ -121,7 +126,7 @@ fn check_places(
     if command.placed.is_empty() {
         return Err(Denial::invalid("replicas", "a resource has at least 1 replica"));
     }
-    let moved_since = command.computed_at_revision < transaction.state().revision();
+    let moved_since = command.computed_at_revision() < transaction.state().cluster().revision();
     let refused = |denial: Denial| match denial {
         Denial::Rejected(rejected) if moved_since => Denial::stale(rejected.message),
         denial => denial,
@@ -154,7 +159,7 @@ fn check_places(
     }
 }
 
-fn check_place(
+pub(super) fn check_place(
     transaction: &Transaction<'_>,
     placed: &PlacedReplica,
     need: Need<'_>,
@@ -162,13 +167,13 @@ fn check_place(
     let state = transaction.state();
     let node = state
         .node(&placed.node)
-        .filter(|node| node.incarnation == placed.node_incarnation)
+        .filter(|node| node.incarnation() == placed.node_incarnation())
         .ok_or_else(|| {
             Denial::not_found("nodes", format!("node {} is not there any more", names::shown(&placed.node)))
         })?;
     let pool = state
         .pool(&placed.node, &placed.pool)
-        .filter(|pool| pool.incarnation == placed.pool_incarnation)
+        .filter(|pool| pool.incarnation() == placed.pool_incarnation())
         .ok_or_else(|| {
             let message =
                 format!("pool {} on node {} is not there any more", names::shown(&placed.pool), node.name);
@@ -183,7 +188,7 @@ fn check_place(
 }
 
 pub(super) fn confirm_ready(transaction: &mut Transaction<'_>, command: &ConfirmResourceReady) -> Verdict {
-    let resource = named(transaction, &command.resource, command.incarnation)?;
+    let resource = named(transaction, &command.resource, command.incarnation())?;
     match resource.lifecycle() {
         ResourceLifecycle::Ready => return Ok(Success::DONE),
         ResourceLifecycle::Creating => {}
@@ -208,7 +213,10 @@ pub(super) fn confirm_ready(transaction: &mut Transaction<'_>, command: &Confirm
 
 pub(super) fn delete(transaction: &mut Transaction<'_>, command: &DeleteResource) -> Verdict {
     let Some(resource) = transaction.state().resource(&command.name).cloned() else {
-        let message = format!("resource {} does not exist", names::shown(&command.name));
+        let message = format!(
+            "resource {} does not exist; `hawser resource list` shows what there is",
+            names::shown(&command.name)
+        );
         return Err(Denial::not_found("name", message));
     };
     begin_deletion(transaction, resource)
@@ -244,76 +252,44 @@ pub(super) fn begin_deletion(transaction: &mut Transaction<'_>, resource: Resour
     }
     let index = transaction.index;
     let mut deleting = Resource { lifecycle: ResourceLifecycle::Deleting.into(), ..resource };
-    for replica in &mut deleting.replicas {
+    let of_replicas: Vec<String> = deleting.replicas.iter().map(|replica| replica.node.clone()).collect();
+    // What is being removed already goes on, under the order that it has.
+    let stays = |replica: &&mut Replica| replica.lifecycle() != ReplicaLifecycle::Removing;
+    for replica in deleting.replicas.iter_mut().filter(stays) {
         replica.set_lifecycle(ReplicaLifecycle::Removing);
         replica.removing_since = index;
     }
-    let resource_incarnation = deleting.incarnation;
+    let resource_incarnation = deleting.incarnation();
     transaction.put_resource(deleting)?;
     let cancelled =
-        OperationReason { message: "the resource is being deleted".to_owned(), ..OperationReason::default() };
-    let create = OperationKind::CreateResource;
-    operations::end(transaction, create, (&name, ""), OperationState::Cancelled, Some(cancelled));
+        || OperationReason { message: "the resource is being deleted".to_owned(), ..Default::default() };
+    let mut cancel = |kind, node: &str| {
+        operations::end(transaction, kind, (&name, node), OperationState::Cancelled, Some(cancelled()));
+    };
+    cancel(OperationKind::CreateResource, "");
+    for node in &of_replicas {
+        cancel(OperationKind::CreateReplica, node);
+        cancel(OperationKind::DeleteReplica, node);
+    }
     let target =
         Target { kind: OperationKind::DeleteResource, resource: &name, resource_incarnation, node: "" };
-    Ok(Success::operation(operations::start(transaction, target, "remove-replicas")))
-}
-
-pub(super) fn confirm_replica_removed(
-    transaction: &mut Transaction<'_>,
-    command: &ConfirmReplicaRemoved,
-) -> Verdict {
-    let found = transaction.state().resource(&command.resource).cloned().and_then(|resource| {
-        let is_meant = |replica: &Replica| {
-            replica.node == command.node && replica.incarnation == command.replica_incarnation
-        };
-        resource.replicas.iter().position(is_meant).map(|position| (resource, position))
-    });
-    let Some((mut resource, position)) = found else {
-        let (resource, node) = (names::shown(&command.resource), names::shown(&command.node));
-        let message = format!("resource {resource} has no such replica on node {node}");
-        return Err(Denial::not_found("node", message));
-    };
-    let replica = &mut resource.replicas[position];
-    match replica.lifecycle() {
-        ReplicaLifecycle::Removed => return Ok(Success::DONE),
-        ReplicaLifecycle::Removing => {}
-        ReplicaLifecycle::Creating | ReplicaLifecycle::Ready | ReplicaLifecycle::Unspecified => {
-            let message =
-                format!("no removal of resource {} from node {} was ordered", resource.name, replica.node);
-            return Err(Denial::precondition(message));
+    let operation = operations::start(transaction, target);
+    // Nobody is left to confirm anything on a lost node.
+    for node in &of_replicas {
+        if transaction.state().node(node).is_some_and(Node::is_lost) {
+            replica::forget(transaction, &name, node)?;
         }
     }
-    if command.revision < replica.removing_since {
-        let message = "it was seen to be gone before its removal was ordered, and may have come since";
-        return Err(Denial::stale(message));
-    }
-    let released = capacity::promised_to(replica);
-    replica.set_lifecycle(ReplicaLifecycle::Removed);
-    let pool =
-        transaction.state().pool(&replica.node, &replica.pool).map(|pool| capacity::release(pool, released));
-    if let Some(pool) = pool {
-        transaction.put_pool(pool);
-    }
-    let name = resource.name.clone();
-    if resource.replicas.iter().all(|replica| replica.lifecycle() == ReplicaLifecycle::Removed) {
-        operations::end(
-            transaction,
-            OperationKind::DeleteResource,
-            (&name, ""),
-            OperationState::Succeeded,
-            None,
-        );
-        transaction.remove_resource(&name);
-    } else {
-        transaction.put_resource(resource)?;
-    }
-    Ok(Success::DONE)
+    Ok(Success::operation(Some(operation)))
 }
 
 /// The resource of this name and incarnation.
-pub(super) fn named(transaction: &Transaction<'_>, name: &str, incarnation: u64) -> Verdict<Resource> {
-    let found = transaction.state().resource(name).filter(|resource| resource.incarnation == incarnation);
+pub(super) fn named(
+    transaction: &Transaction<'_>,
+    name: &str,
+    incarnation: Incarnation,
+) -> Verdict<Resource> {
+    let found = transaction.state().resource(name).filter(|resource| resource.incarnation() == incarnation);
     found.cloned().ok_or_else(|| {
         let message = format!("resource {} does not exist in incarnation {incarnation}", names::shown(name));
         Denial::not_found("resource", message)

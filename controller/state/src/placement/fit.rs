@@ -43,6 +43,9 @@ pub(crate) fn maximum_peers(generation: DrbdGeneration) -> u32 {
 /// # Errors
 /// In words, why the node cannot take one.
 pub(crate) fn node_fits(node: &Node, need: Need<'_>) -> Result<DrbdGeneration, String> {
+    if node.is_lost() {
+        return Err("it was declared lost".to_owned());
+    }
     let replicated = need.layers.contains(&Layer::Drbd);
     if !replicated {
         return if need.replicas == 1 {

@@ -12,7 +12,10 @@ use std::{
 
 use hawser_proto::{
     names, sizes,
-    v1::{DrbdGeneration, Layer, Node, PlacedReplica, RejectionReason, StoragePool, storage_pool::Provider},
+    v1::{
+        DrbdGeneration, Layer, Node, PlacedReplica, RejectionReason, Resource, StoragePool,
+        storage_pool::Provider,
+    },
 };
 
 pub(crate) use self::fit::{Need, maximum_peers, node_fits, pool_fits};
@@ -134,6 +137,53 @@ pub fn place(
     Ok(Placement { replicas, computed_at_revision: state.revision(), reasons })
 }
 
+/// Chooses a pool on `node` for a further replica of `resource`; of these names only, unless `pool` is empty.
+///
+/// # Errors
+/// The node is not there or cannot take it, and why.
+pub fn place_beside(
+    state: &State,
+    observed: &PlacementFacts,
+    resource: &Resource,
+    (node, pool): (&str, &str),
+) -> Result<Placement, Refusal> {
+    let refused = |reason, field: &str, message: String| Refusal {
+        reason,
+        field: field.to_owned(),
+        message,
+        reasons: Vec::new(),
+    };
+    let Some(found) = state.node(node) else {
+        let message =
+            format!("node {} does not exist; `hawser node list` shows what there is", names::shown(node));
+        return Err(refused(RejectionReason::NotFound, "node", message));
+    };
+    let request = PlacementRequest {
+        replicas: u32::try_from(resource.replicas.len()).unwrap_or(u32::MAX).saturating_add(1),
+        pool: pool.to_owned(),
+        nodes: vec![node.to_owned()],
+        layers: resource.layers().collect(),
+        volume_sizes: resource.volumes.iter().map(|volume| volume.size_bytes).collect(),
+    };
+    let need = Need {
+        replicas: request.replicas as usize,
+        layers: &request.layers,
+        volume_sizes: &request.volume_sizes,
+    };
+    match candidate(state, observed, &request, need, found) {
+        Ok(candidate) => Ok(Placement {
+            replicas: vec![candidate.placed()],
+            computed_at_revision: state.revision(),
+            reasons: Vec::new(),
+        }),
+        Err(reason) => Err(refused(
+            RejectionReason::NoCapacity,
+            "",
+            format!("node {node} cannot take a replica of resource {}: {reason}", resource.name),
+        )),
+    }
+}
+
 /// A node that can take a replica, with the best of its pools.
 #[derive(Clone, Debug)]
 struct Candidate<'a> {
@@ -173,7 +223,8 @@ fn check_request<'a>(state: &State, request: &'a PlacementRequest) -> Result<Nee
     for (position, name) in request.nodes.iter().enumerate() {
         let field = format!("nodes[{position}]");
         if state.node(name).is_none() {
-            let message = format!("node {} does not exist", names::shown(name));
+            let message =
+                format!("node {} does not exist; `hawser node list` shows what there is", names::shown(name));
             return Err(refused(RejectionReason::NotFound, &field, message));
         }
         if !asked.insert(name) {

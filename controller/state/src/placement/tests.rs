@@ -56,6 +56,31 @@ fn what_is_placed_can_be_committed() {
 }
 
 #[test]
+fn a_further_replica_goes_to_the_named_node_or_says_why_not() {
+    let mut cluster = Cluster::with_nodes(2);
+    cluster.add_resource("web", &["n1"]);
+    let resource = cluster.state.resource("web").unwrap().clone();
+    let observed = all_well(&cluster.state);
+    let place = |state: &State, observed: &PlacementFacts, node, pool| {
+        place_beside(state, observed, &resource, (node, pool))
+    };
+
+    let placement = place(&cluster.state, &observed, "n2", "").unwrap();
+    assert_eq!((nodes(&placement), placement.replicas[0].pool.as_str()), (vec!["n2"], POOL));
+    assert_eq!(placement.computed_at_revision, cluster.state.revision());
+
+    let refusal = place(&cluster.state, &observed, "n9", "").unwrap_err();
+    assert_eq!((refusal.reason, refusal.field.as_str()), (RejectionReason::NotFound, "node"));
+    let refusal = place(&cluster.state, &observed, "n2", "slow").unwrap_err();
+    assert!(refusal.message.contains("it has no storage pool named slow"), "{}", refusal.message);
+    let mut offline = observed.clone();
+    offline.nodes.get_mut("n2").unwrap().online = false;
+    let refusal = place(&cluster.state, &offline, "n2", "").unwrap_err();
+    assert_eq!(refusal.reason, RejectionReason::NoCapacity);
+    assert!(refusal.message.contains("its satellite is not connected"), "{}", refusal.message);
+}
+
+#[test]
 fn of_equal_nodes_those_with_the_smaller_names_are_chosen() {
     let cluster = Cluster::with_nodes(3);
     let placement = place(&cluster.state, &all_well(&cluster.state), &request(2)).unwrap();

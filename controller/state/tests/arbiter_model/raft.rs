@@ -268,6 +268,7 @@ fn set_up() -> State {
         let node_incarnation = committed(command::Command::CreateNode(CreateNode {
             name: (*name).into(),
             addresses: vec![Address { name: "default".into(), ip: format!("10.0.0.{}", position + 1) }],
+            options: None,
         }));
         committed(command::Command::RecordNodeFacts(RecordNodeFacts {
             node: (*name).into(),

@@ -4,12 +4,12 @@ use hawser_plan::{
     Question,
     observed::{ConnectionState, DiskState, GateTable, Looked, OpenerState, Role},
 };
-use hawser_proto::v1::DesiredAttachment;
+use hawser_proto::{ids::OwnerGeneration, v1::DesiredAttachment};
 
 use crate::scene::{Scene, shown};
 
 fn outdate_n2() -> Vec<Question> {
-    vec![Question::Outdate { peer: "n2".into(), generation: 3 }]
+    vec![Question::Outdate { peer: "n2".into(), generation: OwnerGeneration::new(3) }]
 }
 
 #[test]
@@ -25,7 +25,7 @@ fn an_owner_by_an_old_document_asks_first() {
     let plan = Scene::owned().plan();
 
     assert_eq!(plan.actions, []);
-    assert_eq!(plan.questions, [Question::ConfirmOwner { generation: 3 }]);
+    assert_eq!(plan.questions, [Question::ConfirmOwner { generation: OwnerGeneration::new(3) }]);
     assert!(plan.waits_for.unwrap().contains("still owns the resource"));
 }
 
@@ -84,7 +84,7 @@ fn without_its_peer_a_node_is_promoted_only_after_the_peer_was_outdated_for_that
 
     let mut granted = scene.clone();
     granted.arbitration.confirmed = false;
-    granted.arbitration.granted.insert("n2".into(), 41);
+    granted.grant("n2", 41);
     for (number, expected) in
         [(0, &[][..]), (40, &[]), (41, &["promote", "open-gate"]), (42, &["promote", "open-gate"])]
     {
@@ -127,7 +127,7 @@ fn the_gate_of_a_primary_is_kept_open() {
 fn a_frozen_primary_whose_helper_waits_is_left_to_it() {
     let mut scene = Scene::frozen();
     scene.arbitration.helper_asks = true;
-    scene.arbitration.granted.insert("n2".into(), 40);
+    scene.grant("n2", 40);
     scene.peer_outdated_in_document(40);
 
     assert_eq!((scene.actions().len(), scene.plan().questions.len()), (0, 0));
@@ -145,7 +145,7 @@ fn a_frozen_primary_whose_helper_is_gone_asks_and_goes_on_after_a_yes() {
     assert!(refused.waits().contains("may not go on without n2: n2 owns it"));
 
     // A late yes may be about an earlier freeze, and cleared by a sync since: the document has to have it too.
-    scene.arbitration.granted.insert("n2".into(), 41);
+    scene.grant("n2", 41);
     for (number, expected) in [(0, &[][..]), (40, &[]), (41, &["resume-io"]), (42, &["resume-io"])] {
         scene.peer_outdated_in_document(number);
         assert_eq!(scene.actions(), expected, "outdated by {number} in the document");
@@ -176,7 +176,7 @@ fn the_kernel_alone_ends_a_freeze_when_the_peer_is_back() {
 fn a_frozen_primary_that_is_behind_itself_never_goes_on_alone() {
     for behind in [true, false] {
         let mut scene = Scene::frozen();
-        scene.arbitration.granted.insert("n2".into(), 40);
+        scene.grant("n2", 40);
         scene.peer_outdated_in_document(40);
         scene.remembered.behind = behind;
         if !behind {
@@ -190,7 +190,7 @@ fn a_frozen_primary_that_is_behind_itself_never_goes_on_alone() {
 #[test]
 fn other_reasons_for_frozen_io_are_not_lifted() {
     let mut scene = Scene::attached();
-    scene.arbitration.granted.insert("n2".into(), 40);
+    scene.grant("n2", 40);
     scene.peer_outdated_in_document(40);
     let suspended = &mut scene.kernel().suspended;
     (suspended.user, suspended.no_data, suspended.quorum) = (true, true, true);

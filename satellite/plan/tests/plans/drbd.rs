@@ -5,6 +5,7 @@ use hawser_plan::{
     observed::{ConnectionState, DiskState, Looked, Role},
     situation::Remembered,
 };
+use hawser_proto::ids::{OutdateNumber, OwnerGeneration};
 
 use crate::scene::{Scene, shown};
 
@@ -106,7 +107,7 @@ fn a_connection_is_changed_only_after_one_side_was_outdated_for_that() {
         scene.wanted.generation = 3;
         scene.wanted.peers[1].port = 7001;
         set_up(&mut scene);
-        let ask = Question::Outdate { peer: behind.into(), generation: 3 };
+        let ask = Question::Outdate { peer: behind.into(), generation: OwnerGeneration::new(3) };
         assert_eq!((scene.actions().len(), scene.plan().questions), (0, vec![ask]), "{owner:?} owns it");
         assert!(scene.waits().contains(&format!("{behind} falls behind")), "{}", scene.waits());
 
@@ -116,7 +117,7 @@ fn a_connection_is_changed_only_after_one_side_was_outdated_for_that() {
         assert!(refused.waits().contains("it is the last"), "{}", refused.waits());
 
         let mut granted = scene.clone();
-        granted.arbitration.granted.insert(behind.into(), 40);
+        granted.grant(behind, 40);
         assert_eq!(
             (granted.actions().len(), granted.plan().questions.len()),
             (0, 0),
@@ -125,22 +126,26 @@ fn a_connection_is_changed_only_after_one_side_was_outdated_for_that() {
 
         tell(&mut scene);
         let mut reported = scene.clone();
-        reported.arbitration.reported.insert("n2".into(), 40);
+        reported.report("n2", 40);
         assert_eq!(
             (reported.actions().len(), reported.plan().questions.len()),
             (0, 1),
             "it may be taken back"
         );
-        reported.arbitration.granted.insert(behind.into(), 40);
+        reported.grant(behind, 40);
         assert_eq!(
             (reported.actions().len(), reported.plan().questions.len()),
             (0, 1),
             "and so may the old yes"
         );
 
-        scene.arbitration.reported.insert("n2".into(), 39);
+        scene.report("n2", 39);
         assert_eq!(scene.actions(), ["write-configuration", "adjust"], "{owner:?} owns it");
-        assert_eq!(scene.plan().proves_nothing_since, Some(40), "or the mark would be cleared meanwhile");
+        assert_eq!(
+            scene.plan().proves_nothing_since,
+            Some(OutdateNumber::new(40)),
+            "or the mark would be cleared meanwhile"
+        );
     }
 }
 
@@ -174,7 +179,7 @@ fn a_disk_that_left_up_to_date_is_written_down_first_and_told_to_the_arbiter() {
 
         let first = scene.actions().first().cloned().unwrap_or_default();
         assert_eq!(first == "note Behind", latched, "{disk:?}: {:?}", scene.actions());
-        let asked = [Question::Outdate { peer: "n1".into(), generation: 0 }];
+        let asked = [Question::Outdate { peer: "n1".into(), generation: OwnerGeneration::new(0) }];
         assert_eq!(plan.questions == asked, latched, "{disk:?}: {:?}", plan.questions);
     }
 }
@@ -214,7 +219,7 @@ fn that_it_is_current_is_noted_once_in_a_boot() {
 
 #[test]
 fn the_owner_has_a_peer_outdated_whose_disk_failed_behind_a_link_that_holds() {
-    let asked = [Question::Outdate { peer: "n2".into(), generation: 3 }];
+    let asked = [Question::Outdate { peer: "n2".into(), generation: OwnerGeneration::new(3) }];
     for (disk, expected) in [
         (DiskState::Diskless, true),
         (DiskState::Failed, true),
@@ -236,7 +241,7 @@ fn the_owner_has_a_peer_outdated_whose_disk_failed_behind_a_link_that_holds() {
         told.peer_outdated_in_document(40);
         assert_ne!(told.plan().questions, asked);
         let mut granted = scene.clone();
-        granted.arbitration.granted.insert("n2".into(), 40);
+        granted.grant("n2", 40);
         assert_ne!(granted.plan().questions, asked);
         let mut behind_itself = scene.clone();
         behind_itself.disk(DiskState::Diskless);

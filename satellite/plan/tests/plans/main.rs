@@ -4,8 +4,10 @@
 mod attachment;
 mod desired;
 mod drbd;
+mod hostile;
 mod properties;
 mod release;
 mod removal;
+mod replicas;
 mod scene;
 mod storage;

@@ -9,7 +9,10 @@ use hawser_plan::{
     situation::{Arbitration, Remembered},
     step::{Mark, Step},
 };
-use hawser_proto::v1::DesiredAttachment;
+use hawser_proto::{
+    ids::{Incarnation, OutdateNumber, Revision},
+    v1::DesiredAttachment,
+};
 use proptest::{collection::btree_set, option, prelude::*, sample::select};
 
 use crate::scene::{BACKING_SIZE, SIZE, Scene, mark};
@@ -56,7 +59,12 @@ fn connection() -> impl Strategy<Value = ConnectionState> {
 }
 
 fn backing() -> impl Strategy<Value = BackingFound> {
-    let marks = vec![Some(mark()), Some(mark()), None, Some(Mark { replica_incarnation: 6, ..mark() })];
+    let marks = vec![
+        Some(mark()),
+        Some(mark()),
+        None,
+        Some(Mark { replica_incarnation: Incarnation::new(6), ..mark() }),
+    ];
     (select(vec![BACKING_SIZE, BACKING_SIZE - 1]), select(marks), any::<bool>()).prop_map(
         |(size_bytes, mark, active)| BackingFound { size_bytes, mark, active, device: "/dev/x".into() },
     )
@@ -93,6 +101,7 @@ fn kernel() -> impl Strategy<Value = KernelResource> {
                 .into_iter()
                 .collect(),
             peers: peer.map(|peer| ("n2".to_owned(), peer)).into_iter().collect(),
+            to_a_stranger: false,
         },
     )
 }
@@ -116,13 +125,15 @@ fn found() -> impl Strategy<Value = ReplicaFound> {
         looked(kernel()),
         looked(gate),
         looked(proptest::collection::vec(opener, 0..3)),
+        0..3u32,
     )
-        .prop_map(|(backing, configuration, kernel, gate, openers)| ReplicaFound {
+        .prop_map(|(backing, configuration, kernel, gate, openers, opens_found)| ReplicaFound {
             backing: [(0, backing)].into(),
             configuration,
             kernel,
             gates: [(0, gate)].into(),
             openers,
+            opens_found: [(0, opens_found)].into(),
         })
 }
 
@@ -133,8 +144,8 @@ fn scene() -> impl Strategy<Value = Scene> {
     let arbitration = (any::<bool>(), granted, numbers(), nodes(), any::<bool>(), nodes()).prop_map(
         |(confirmed, (granted, number), reported, refused, helper_asks, overdue)| Arbitration {
             confirmed,
-            granted: granted.into_iter().map(|node| (node, number)).collect(),
-            reported: [("n2".to_owned(), reported)].into(),
+            granted: granted.into_iter().map(|node| (node, OutdateNumber::new(number))).collect(),
+            reported: [("n2".to_owned(), Revision::new(reported))].into(),
             refused: refused.into_iter().map(|node| (node, "no".to_owned())).collect(),
             helper_asks,
             overdue,
@@ -184,8 +195,8 @@ fn has(plan: &Plan, verb: &str) -> bool {
 
 /// n2 was outdated on this node's word, and nothing has cleared that.
 fn granted_and_in_the_document(scene: &Scene) -> bool {
-    let standing = scene.wanted.peers[1].outdated_number;
-    scene.arbitration.granted.get("n2").is_some_and(|number| standing != 0 && standing >= *number)
+    let standing = scene.wanted.peers[1].outdated_number();
+    scene.arbitration.granted.get("n2").is_some_and(|number| standing >= Some(*number))
 }
 
 proptest! {
@@ -280,6 +291,11 @@ proptest! {
             let openers = scene.found.openers.present();
             prop_assert!(scene.found.openers.is_absent()
                 || openers.unwrap().iter().all(|opener| opener.state == OpenerState::Dying));
+            let gate = scene.found.gates[&0].present();
+            let counted = gate.is_none_or(|gate| {
+                gate.table == GateTable::Error || gate.open_count <= scene.found.opens_found[&0]
+            });
+            prop_assert!(counted, "an opener that was not found may live");
         }
     }
 
@@ -291,9 +307,9 @@ proptest! {
         }
         let kernel = scene.found.kernel.present().unwrap();
         let met = kernel.peers.get("n2").is_some_and(|peer| peer.connection == ConnectionState::Connected);
-        let marks = [scene.wanted.outdated_number, scene.wanted.peers[1].outdated_number];
-        prop_assert!(!met || marks.iter().any(|number| *number > scene.arbitration.reported["n2"]));
-        prop_assert!(!met || plan.proves_nothing_since == Some(40));
+        let marks = [scene.wanted.outdated_number(), scene.wanted.peers[1].outdated_number()];
+        prop_assert!(!met || marks.iter().flatten().any(|number| number.revision() > scene.arbitration.reported["n2"]));
+        prop_assert!(!met || plan.proves_nothing_since == Some(OutdateNumber::new(40)));
     }
 
     #[test]

@@ -4,7 +4,10 @@ use hawser_plan::{
     Question,
     observed::{ConnectionState, DiskState, GateTable, Looked, OpenerState, Role},
 };
-use hawser_proto::v1::DesiredAttachment;
+use hawser_proto::{
+    ids::{OutdateNumber, OwnerGeneration},
+    v1::DesiredAttachment,
+};
 
 use crate::scene::{Scene, shown};
 
@@ -71,14 +74,41 @@ fn a_loser_whose_writers_are_dead_comes_back_step_by_step() {
 
 #[test]
 fn a_gate_that_is_held_by_what_is_no_process_stays_frozen() {
-    // A loop device or swap lies on the gate: it is open, and no process is found.
+    // It is open, and nobody is found.
     let mut scene = Scene::revoked();
     scene.gate(GateTable::Linear, 1);
     for openers in [Looked::Absent, Looked::Present(Vec::new())] {
         scene.found.openers = openers;
         assert_eq!(scene.actions(), [""; 0]);
-        assert!(scene.waits().contains("somebody who is no process"), "{}", scene.waits());
+        assert!(
+            scene.waits().contains(
+                "something that was not found has hawser-db.7-0 open (the kernel counts 1, found: nobody)"
+            ),
+            "{}",
+            scene.waits()
+        );
     }
+}
+
+#[test]
+fn a_gate_with_an_opener_that_was_not_found_stays_frozen_although_all_that_were_found_are_dead() {
+    let mut scene = Scene::revoked();
+    scene.opener(71, "dd", OpenerState::Dying);
+    scene.gate(GateTable::Linear, 2);
+    assert_eq!(scene.actions(), [""; 0]);
+    let expected =
+        "something that was not found has hawser-db.7-0 open (the kernel counts 2, found: dd (pid 71))";
+    assert!(scene.waits().contains(expected), "{}", scene.waits());
+
+    // A descriptor that two processes share is one for the kernel.
+    scene.opener(72, "sh", OpenerState::Dying);
+    scene.opener(73, "sh", OpenerState::Dying);
+    assert_eq!(scene.actions(), ["fail-gate", "detach-by-force", "resume-io"]);
+
+    // What fails everything has no result that anybody could see.
+    scene.found.opens_found.clear();
+    scene.gate(GateTable::Error, 2);
+    assert_eq!(scene.actions(), ["detach-by-force", "resume-io"]);
 }
 
 #[test]
@@ -103,11 +133,14 @@ fn a_loser_that_is_not_frozen_lets_go_only_of_what_nobody_uses() {
         ["close-gate"],
         "it has synced meanwhile and must not leave its peer unmarked"
     );
-    assert_eq!(scene.plan().questions, [Question::Outdate { peer: "n1".into(), generation: 3 }]);
+    assert_eq!(
+        scene.plan().questions,
+        [Question::Outdate { peer: "n1".into(), generation: OwnerGeneration::new(3) }]
+    );
 
     scene.wanted.outdated_number = 40;
     assert_eq!(scene.actions(), ["close-gate", "demote", "take-down", "bring-up without disk"]);
-    assert_eq!(scene.plan().proves_nothing_since, Some(40));
+    assert_eq!(scene.plan().proves_nothing_since, Some(OutdateNumber::new(40)));
 }
 
 #[test]
@@ -127,7 +160,10 @@ fn a_revoked_node_never_asks_to_go_on() {
 
     let asks = scene.plan().questions;
 
-    assert!(!asks.contains(&Question::Outdate { peer: "n2".into(), generation: 4 }), "{asks:?}");
+    assert!(
+        !asks.contains(&Question::Outdate { peer: "n2".into(), generation: OwnerGeneration::new(4) }),
+        "{asks:?}"
+    );
 }
 
 #[test]

@@ -13,7 +13,10 @@ use hawser_plan::{
     situation::{Arbitration, Remembered, Situation},
     step::{Mark, Step},
 };
-use hawser_proto::v1;
+use hawser_proto::{
+    ids::{Incarnation, OutdateNumber, Revision},
+    v1,
+};
 
 pub(crate) const SIZE: u64 = 1 << 30;
 pub(crate) const BACKING_SIZE: u64 = SIZE + (4 << 20);
@@ -53,6 +56,7 @@ impl Scene {
             kernel: Looked::Present(kernel()),
             gates: [(0, Looked::Absent)].into(),
             openers: Looked::Present(Vec::new()),
+            opens_found: [].into(),
         };
         scene
     }
@@ -139,7 +143,9 @@ impl Scene {
         self.found.gates.insert(0, Looked::Present(gate));
     }
 
+    /// Finds a process that has the gate open once.
     pub(crate) fn opener(&mut self, pid: i32, name: &str, state: OpenerState) {
+        *self.found.opens_found.entry(0).or_default() += 1;
         let opener = Opener { pid, name: name.into(), state };
         match &mut self.found.openers {
             Looked::Present(openers) => openers.push(opener),
@@ -147,8 +153,32 @@ impl Scene {
         }
     }
 
+    /// The arbiter has outdated `node` on this node's word.
+    pub(crate) fn grant(&mut self, node: &str, number: u64) {
+        self.arbitration.granted.insert(node.to_owned(), OutdateNumber::new(number));
+    }
+
+    /// `peer` may have been reported as connected under `revision`.
+    pub(crate) fn report(&mut self, peer: &str, revision: u64) {
+        self.arbitration.reported.insert(peer.to_owned(), Revision::new(revision));
+    }
+
     pub(crate) fn peer_outdated_in_document(&mut self, number: u64) {
         self.wanted.peers[1].outdated_number = number;
+    }
+
+    /// The document does not have n2 any more, and the kernel has not heard of it.
+    pub(crate) fn let_go_of_the_peer(&mut self) {
+        self.wanted.peers.truncate(1);
+        let connected = self.kernel().peers.remove("n2").unwrap().connection != ConnectionState::StandAlone;
+        self.kernel().to_a_stranger = connected;
+    }
+
+    /// The kernel follows the document.
+    pub(crate) fn follow(&mut self) {
+        let Desired::Replica(replica) = self.desired() else { unreachable!("it is no removal") };
+        self.found.configuration = Looked::Present(replica.drbd.unwrap().fingerprint());
+        self.kernel().to_a_stranger = false;
     }
 
     pub(crate) fn desired(&self) -> Desired {
@@ -229,7 +259,12 @@ pub(crate) fn shown(plan: &Plan) -> String {
 }
 
 pub(crate) fn mark() -> Mark {
-    Mark { cluster_id: "c1".into(), resource: "db".into(), replica_incarnation: 7, volume: 0 }
+    Mark {
+        cluster_id: "c1".into(),
+        resource: "db".into(),
+        replica_incarnation: Incarnation::new(7),
+        volume: 0,
+    }
 }
 
 pub(crate) fn backing() -> BackingFound {
@@ -259,6 +294,7 @@ fn kernel() -> KernelResource {
         suspended: Suspended::default(),
         volumes: [(0, KernelVolume { minor: 1000, disk: DiskState::UpToDate, size_bytes: SIZE })].into(),
         peers: [("n2".to_owned(), peer)].into(),
+        to_a_stranger: false,
     }
 }
 
@@ -269,6 +305,7 @@ pub(crate) fn nothing() -> ReplicaFound {
         kernel: Looked::Absent,
         gates: [(0, Looked::Absent)].into(),
         openers: Looked::Present(Vec::new()),
+        opens_found: [].into(),
     }
 }
 

@@ -5,6 +5,7 @@ use hawser_plan::{
     observed::{BackingFound, DiskState, Looked},
     step::{Mark, Step},
 };
+use hawser_proto::ids::Incarnation;
 
 use crate::scene::{BACKING_SIZE, Scene, backing, mark, shown};
 
@@ -15,7 +16,7 @@ fn a_new_replica_is_made_and_brought_up_in_one_go() {
 
 #[test]
 fn what_happens_to_storage_that_is_there_or_not() {
-    let foreign = Mark { replica_incarnation: 6, ..mark() };
+    let foreign = Mark { replica_incarnation: Incarnation::new(6), ..mark() };
     let up = ["write-configuration", "bring-up with disk"];
     let created = |steps: &[&'static str]| [steps, &up].concat();
     for (ledger_knows, found, expected, reason) in [

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use hawser_plan::step::{BackingVolume, DrbdVolume, Mark, SharedSecret};
+use hawser_proto::ids::Incarnation;
 
 use super::*;
 
@@ -37,7 +38,7 @@ fn configuration() -> Configuration {
                 mark: Mark {
                     cluster_id: "c1".into(),
                     resource: "vol1".into(),
-                    replica_incarnation: 9,
+                    replica_incarnation: Incarnation::new(9),
                     volume: 0,
                 },
             }),

@@ -5,8 +5,7 @@
 //! never forces a promotion, never discards data and never skips the activity log.
 
 use std::{
-    fs, io,
-    os::unix::fs::FileExt,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -26,12 +25,14 @@ use super::{
     DrbdDriver,
     configuration::{self, Surroundings},
     events2::{self, KernelState},
+    files::{self, ConfigurationFiles},
     metadata::{self, Making, Superblock},
+    shown,
 };
 
 /// DRBD 8.4 on this node.
 pub struct Driver84 {
-    directory: PathBuf,
+    files: ConfigurationFiles,
     surroundings: Surroundings,
     device: fn(&BackingVolume) -> PathBuf,
 }
@@ -39,55 +40,11 @@ pub struct Driver84 {
 impl Driver84 {
     /// `directory` holds the `.res` files and is there already; `device` names the device of a volume.
     pub fn new(directory: &Path, surroundings: Surroundings, device: fn(&BackingVolume) -> PathBuf) -> Self {
-        Driver84 { directory: directory.to_owned(), surroundings, device }
+        Driver84 { files: ConfigurationFiles::new(directory), surroundings, device }
     }
 
-    fn path(&self, drbd_name: &str) -> Result<PathBuf, HostError> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.+-".contains(&byte);
-        if drbd_name.is_empty() || drbd_name.starts_with('.') || !drbd_name.bytes().all(plain) {
-            return Err(HostError::refused(
-                format!("DRBD resource {drbd_name:?}"),
-                "cannot be the name of a file",
-            ));
-        }
-        Ok(self.directory.join(format!("{drbd_name}.res")))
-    }
-
-    /// Whether the file says this configuration and the kernel may not follow it yet.
-    fn is_pending(&self, configuration: &Configuration) -> Result<bool, HostError> {
-        let text = configuration::render(configuration, &self.surroundings, self.device)?;
-        let path = self.path(&configuration.drbd_name)?;
-        Ok(fs::read_to_string(path).is_ok_and(|present| present == text))
-    }
-
-    /// Says in the file that the kernel follows it. Written over its first line and not synced: with the power the
-    /// kernel's resource is gone too, and what is brought up then follows the file.
-    fn note_followed(&self, configuration: &Configuration) -> Result<(), HostError> {
-        let path = self.path(&configuration.drbd_name)?;
-        fs::OpenOptions::new()
-            .write(true)
-            .open(&path)
-            .and_then(|file| file.write_all_at(configuration::followed_header(configuration).as_bytes(), 0))
-            .map_err(|error| HostError::file(&path, &error))
-    }
-
-    /// Files of a resource that a step leaves behind when it is killed: a configuration that was being checked, and
-    /// dumps of metadata.
-    fn unfinished(&self, drbd_name: &str) -> io::Result<Vec<PathBuf>> {
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&self.directory)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let rest = name.to_str().and_then(|name| name.strip_prefix(drbd_name));
-            let is_dump = |rest: &str| {
-                let volume = rest.strip_prefix('-').and_then(|rest| rest.strip_suffix(".day0"));
-                volume.is_some_and(|volume| volume.parse::<u32>().is_ok())
-            };
-            if rest.is_some_and(|rest| rest == ".res_new" || is_dump(rest)) {
-                found.push(entry.path());
-            }
-        }
-        Ok(found)
+    fn text(&self, configuration: &Configuration) -> Result<String, HostError> {
+        configuration::render(configuration, &self.surroundings, self.device)
     }
 
     async fn setup<I: IntoIterator<Item = String>>(
@@ -135,6 +92,37 @@ impl Driver84 {
             }
         }
         Ok(())
+    }
+
+    /// What `drbdadm adjust` refuses to do without a peer. The connection goes before the fencing, or a peer that a
+    /// Primary lets go of would not learn that it is outdated.
+    async fn adjust_alone(
+        &self,
+        configuration: &Configuration,
+        deadline: &Deadline,
+    ) -> Result<(), HostError> {
+        let options = configuration::options(configuration, &self.surroundings)?;
+        let name = &configuration.drbd_name;
+        let shown = self.setup("show", [name.clone()], deadline).await?;
+        if let Some(ends) = shown::ends(&shown.stdout) {
+            self.end_connection(ends, deadline).await?;
+        }
+        for volume in configuration.volumes.iter().filter(|volume| volume.backing.is_some()) {
+            let own = [volume.minor.to_string(), "--set-defaults".to_owned()];
+            let disk = own.into_iter().chain(configuration::arguments(&options.disk));
+            self.setup("disk-options", disk, deadline).await?;
+        }
+        let own = [name.clone(), "--set-defaults".to_owned()];
+        let resource = own.into_iter().chain(configuration::arguments(&options.resource));
+        self.setup("resource-options", resource, deadline).await?;
+        Ok(())
+    }
+
+    async fn end_connection(&self, ends: [String; 2], deadline: &Deadline) -> Result<(), HostError> {
+        match self.setup("disconnect", ends, deadline).await {
+            Err(error) if error.says("unknown connection") => Ok(()),
+            other => other.map(drop).map_err(HostError::from),
+        }
     }
 
     async fn connect_to(
@@ -186,7 +174,7 @@ impl DrbdDriver for Driver84 {
         if making == Making::All {
             drbdmeta(metadata.minor, device, ["create-md"], deadline).await?;
         }
-        let dump = self.directory.join(format!("{}-{}.day0", metadata.drbd_name, metadata.volume));
+        let dump = self.files.dump(&metadata.drbd_name, metadata.volume);
         let mut restored = Ok(());
         if let (Some(day0), Making::All | Making::Day0Only) = (metadata.day0, making) {
             fs::write(&dump, metadata::day0_dump(day0, metadata.size_bytes))
@@ -195,7 +183,7 @@ impl DrbdDriver for Driver84 {
             restored = drbdmeta(metadata.minor, device, restore, deadline).await.map(drop);
         }
         // Also where there is nothing to do: this step may have been killed after the dump was restored.
-        remove_if_there(&dump).map_err(|error| HostError::file(&dump, &error))?;
+        files::remove_if_there(&dump)?;
         restored?;
         match due(&read_superblock(device, deadline).await?)? {
             Making::Nothing => Ok(()),
@@ -208,45 +196,15 @@ impl DrbdDriver for Driver84 {
         configuration: &Configuration,
         deadline: &Deadline,
     ) -> Result<(), HostError> {
-        let text = configuration::render(configuration, &self.surroundings, self.device)?;
-        let path = self.path(&configuration.drbd_name)?;
-        let written = fs::read_to_string(&path).is_ok_and(|present| {
-            present == text || present == with_header(&text, &configuration::followed_header(configuration))
-        });
-        if written {
-            return Ok(());
-        }
-        let aside = path.with_extension("res_new");
-        write_synced(&aside, &text).map_err(|error| HostError::file(&aside, &error))?;
-        // By itself: 8.4's tool cannot test a file in place of the one that it replaces.
-        let check = CommandLine::new("drbdadm").arg("-c").arg(aside.display().to_string()).arg("sh-nop");
-        if let Err(error) = deadline.run(&check).await {
-            fs::remove_file(&aside).map_err(|error| HostError::file(&aside, &error))?;
-            return Err(error.into());
-        }
-        fs::rename(&aside, &path)
-            .and_then(|()| sync_directory(&self.directory))
-            .map_err(|error| HostError::file(&path, &error))
+        self.files.write(configuration, &self.text(configuration)?, deadline).await
     }
 
     fn remove_configuration(&self, drbd_name: &str) -> Result<(), HostError> {
-        let path = self.path(drbd_name)?;
-        let unfinished =
-            self.unfinished(drbd_name).map_err(|error| HostError::file(&self.directory, &error))?;
-        for file in std::iter::once(path).chain(unfinished) {
-            remove_if_there(&file).map_err(|error| HostError::file(&file, &error))?;
-        }
-        sync_directory(&self.directory).map_err(|error| HostError::file(&self.directory, &error))
+        self.files.remove(drbd_name)
     }
 
     fn fingerprint(&self, drbd_name: &str) -> Result<Option<u64>, HostError> {
-        let path = self.path(drbd_name)?;
-        match fs::read_to_string(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(HostError::file(&path, &error)),
-            // A file that the kernel may not follow, or somebody else's, is there and never equals what is wanted.
-            Ok(text) => Ok(Some(configuration::fingerprint_in(&text).unwrap_or(0))),
-        }
+        self.files.fingerprint(drbd_name)
     }
 
     async fn bring_up(
@@ -258,9 +216,11 @@ impl DrbdDriver for Driver84 {
     ) -> Result<(), HostError> {
         let options = configuration::options(configuration, &self.surroundings)?;
         let name = &configuration.drbd_name;
-        if self.is_pending(configuration)? && !self.state(deadline).await?.resources.contains_key(name) {
+        if self.files.is_pending(name, &self.text(configuration)?)?
+            && !self.state(deadline).await?.resources.contains_key(name)
+        {
             // Whatever comes into the kernel from now on is made by this configuration.
-            self.note_followed(configuration)?;
+            self.files.note_followed(configuration)?;
         }
         let own = std::iter::once(name.clone()).chain(configuration::arguments(&options.resource));
         self.setup("new-resource", own, deadline).await?;
@@ -288,17 +248,18 @@ impl DrbdDriver for Driver84 {
     }
 
     async fn disconnect(&self, connection: &Connection, deadline: &Deadline) -> Result<(), HostError> {
-        let addresses = addresses(&connection.configuration, &connection.peer)?;
-        match self.setup("disconnect", addresses, deadline).await {
-            Err(error) if error.says("unknown connection") => Ok(()),
-            other => other.map(drop).map_err(HostError::from),
-        }
+        self.end_connection(addresses(&connection.configuration, &connection.peer)?, deadline).await
     }
 
     async fn adjust(&self, configuration: &Configuration, deadline: &Deadline) -> Result<(), HostError> {
-        let command = CommandLine::new("drbdadm").args(["adjust", &configuration.drbd_name]);
-        deadline.run(&command).await?;
-        if self.is_pending(configuration)? { self.note_followed(configuration) } else { Ok(()) }
+        if configuration.peers.len() > 1 {
+            let command = CommandLine::new("drbdadm").args(["adjust", &configuration.drbd_name]);
+            deadline.run(&command).await?;
+        } else {
+            self.adjust_alone(configuration, deadline).await?;
+        }
+        let pending = self.files.is_pending(&configuration.drbd_name, &self.text(configuration)?)?;
+        if pending { self.files.note_followed(configuration) } else { Ok(()) }
     }
 
     async fn promote(&self, _: &str, minors: &[u32], deadline: &Deadline) -> Result<(), HostError> {
@@ -371,12 +332,6 @@ impl DrbdDriver for Driver84 {
     }
 }
 
-/// `text` with another first line.
-fn with_header(text: &str, header: &str) -> String {
-    let rest = text.split_once('\n').map_or("", |(_, rest)| rest);
-    format!("{header}{rest}")
-}
-
 fn addresses(configuration: &Configuration, peer: &str) -> Result<[String; 2], HostError> {
     let here = configuration::own_peer(configuration)?;
     let there = configuration::find_peer(configuration, peer)?;
@@ -407,99 +362,4 @@ async fn read_superblock(device: &Path, deadline: &Deadline) -> Result<Superbloc
     )
     .await?
     .map_err(|error| HostError::file(device, &error))
-}
-
-fn write_synced(path: &Path, text: &str) -> io::Result<()> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    // It holds the shared secret.
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
-}
-
-fn sync_directory(path: &Path) -> io::Result<()> {
-    fs::File::open(path)?.sync_all()
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use std::time::Duration;
-
-    use hawser_plan::step::{DrbdPeer, Generation, SharedSecret};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_file_counts_once_the_kernel_follows_it_and_writing_it_again_changes_nothing() {
-        let directory = tempfile::tempdir().unwrap();
-        let surroundings = Surroundings { fence_peer_handler: "handler".into(), authenticate: true };
-        let driver = Driver84::new(directory.path(), surroundings, |_| unreachable!("it has no storage"));
-        let peer = DrbdPeer {
-            node: "n1".into(),
-            uname: "n1".into(),
-            node_id: 0,
-            ip: "10.77.0.1".parse().unwrap(),
-            port: 7000,
-            diskful: false,
-        };
-        let configuration = Configuration {
-            drbd_name: "db.5".into(),
-            node: "n1".into(),
-            generation: Generation::V8_4,
-            shared_secret: SharedSecret("secret".into()),
-            resource_options: [].into(),
-            net_options: [].into(),
-            disk_options: [].into(),
-            ask_arbiter: true,
-            volumes: Vec::new(),
-            peers: vec![peer],
-        };
-        let written = configuration::render(&configuration, &driver.surroundings, driver.device).unwrap();
-        let path = directory.path().join("db.5.res");
-        let deadline = &Deadline::after(Duration::from_secs(10));
-        fs::write(&path, &written).unwrap();
-
-        driver.write_configuration(&configuration, deadline).await.unwrap();
-        assert_eq!(driver.fingerprint("db.5"), Ok(Some(0)));
-        assert_eq!(driver.is_pending(&configuration), Ok(true));
-
-        driver.note_followed(&configuration).unwrap();
-        driver.write_configuration(&configuration, deadline).await.unwrap();
-        assert_eq!(driver.fingerprint("db.5"), Ok(Some(configuration.fingerprint())));
-        assert_eq!(driver.is_pending(&configuration), Ok(false));
-        let body = |text: &str| text.split_once('\n').map(|(_, body)| body.to_owned());
-        assert_eq!(body(&fs::read_to_string(&path).unwrap()), body(&written));
-    }
-
-    #[test]
-    fn what_a_killed_step_left_goes_with_the_configuration_and_nothing_else_does() {
-        let directory = tempfile::tempdir().unwrap();
-        let own = ["data.63.res", "data.63.res_new", "data.63-0.day0", "data.63-1.day0"];
-        let others = ["data.6.res", "data.6-0.day0", "data.631.res", "data.63-0.dump", "data.63-x.day0"];
-        for name in own.iter().chain(&others) {
-            fs::write(directory.path().join(name), "").unwrap();
-        }
-        let surroundings = Surroundings { fence_peer_handler: "/bin/false".to_owned(), authenticate: true };
-        let driver = Driver84::new(directory.path(), surroundings, |_| PathBuf::new());
-
-        driver.remove_configuration("data.63").unwrap();
-        driver.remove_configuration("data.63").unwrap();
-
-        let mut left: Vec<String> = fs::read_dir(directory.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        left.sort_unstable();
-        let mut expected = others.map(str::to_owned);
-        expected.sort_unstable();
-        assert_eq!(left, expected);
-    }
 }

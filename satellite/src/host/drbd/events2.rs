@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use hawser_plan::observed::{ConnectionState, DiskState, Role, Suspended};
 
+use crate::host::percentage;
+
 /// Every resource in the kernel, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct KernelState {
@@ -323,13 +325,7 @@ fn suspended(fields: &Fields<'_>, word: &str) -> Result<Suspended, LineError> {
 
 /// "12.34" percent as 1234.
 fn permyriad(fields: &Fields<'_>, word: &str) -> Result<u32, LineError> {
-    let (whole, fraction) = word.split_once('.').unwrap_or((word, ""));
-    let hundredths = format!("{fraction:0<2}");
-    whole
-        .parse::<u32>()
-        .ok()
-        .and_then(|whole| Some(whole.checked_mul(100)? + hundredths.get(..2)?.parse::<u32>().ok()?))
-        .ok_or_else(|| fields.wrong(format!("`done` is not a percentage: {word:?}")))
+    percentage::permyriad(word).ok_or_else(|| fields.wrong(format!("`done` is not a percentage: {word:?}")))
 }
 
 #[cfg(test)]

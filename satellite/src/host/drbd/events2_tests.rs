@@ -1,6 +1,8 @@
 //! The parser of events2 on what real kernels said.
 #![allow(clippy::unwrap_used)]
 
+use hawser_hostile::{check, each_cut, texts};
+
 use super::*;
 
 const CONNECTED: &str = include_str!("../../../tests/recorded/drbd84_events2_now_connected.txt");
@@ -108,8 +110,62 @@ fn what_matters_is_never_guessed() {
         ("exists device name:foo volume:0 minor:x", "not a number"),
         ("exists device name:foo volume:0 minor:1 disk:Weird", "unknown disk state"),
         ("exists device name:foo volume:0 minor:1 size:99999999999999999999", "not a size"),
+        ("exists peer-device name:foo peer-node-id:0 volume:0 done:42949672.99", "not a percentage"),
+        ("exists peer-device name:foo peer-node-id:0 volume:0 done:5.+1", "not a percentage"),
     ] {
         let error = KernelState::default().take(line).unwrap_err();
         assert!(error.problem.contains(problem), "{line}: {error}");
+    }
+}
+
+/// Words that stand in events of one release or another.
+const WORDS: [&str; 12] = [
+    "exists",
+    "change",
+    "destroy",
+    "resource",
+    "device",
+    "connection",
+    "peer-device",
+    "exists -",
+    "name:vol1.9",
+    "done:42949672.99",
+    "suspended:fencing,no-data",
+    "disk:UpToDate",
+];
+
+#[test]
+fn hostile_dumps() {
+    check(&texts(&[CONNECTED, FROZEN], &WORDS), |text| match parse_dump(&text) {
+        Ok(state) => {
+            let is_end = |line: &str| line.split_ascii_whitespace().any(|word| word == "-");
+            assert!(text.lines().any(is_end), "complete without its end");
+            for name in state.resources.keys() {
+                assert!(text.contains(&format!("name:{name}")), "{name:?} is made up");
+            }
+        }
+        Err(error) => assert!(text.contains(&error.line), "{error}"),
+    });
+}
+
+#[test]
+fn hostile_changes() {
+    check(&texts(&[LOSERS_RETURN], &WORDS), |text| {
+        let mut state = KernelState::default();
+        for line in text.lines() {
+            if let Err(error) = state.take(line) {
+                assert_eq!(error.line, line);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_dump_that_was_cut_short_is_never_a_smaller_state() {
+    for whole in [CONNECTED, FROZEN] {
+        each_cut(whole.as_bytes(), |length, cut| {
+            let read = parse_dump(&String::from_utf8_lossy(cut));
+            assert!(read.is_err() || read == parse_dump(whole), "after {length} bytes: {read:?}");
+        });
     }
 }

@@ -145,6 +145,8 @@ pub fn day0_dump(day0: u64, size_bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use hawser_hostile::{bytes, check, each_flip};
+
     use super::*;
 
     const CREATED: &[u8; 4096] = include_bytes!("../../../tests/recorded/drbd84_superblock_just_created.bin");
@@ -205,6 +207,28 @@ mod tests {
         ] {
             assert_eq!(making(&found, day0, size).map_err(drop), expected, "{found:?} {day0:?} {size}");
         }
+    }
+
+    #[test]
+    fn a_superblock_with_a_flipped_bit_is_never_made_anew() {
+        let (day0, size) = (Some(0x1234_5678_90AB_CDE0), 409_600 * SECTOR);
+        for whole in [CREATED, ATTACHED, DAY0] {
+            each_flip(whole, |at, flipped| {
+                let found = parse(flipped.try_into().unwrap());
+                assert_ne!(making(&found, day0, size), Ok(Making::All), "byte {at}: {found:?}");
+            });
+        }
+    }
+
+    #[test]
+    fn hostile_superblocks() {
+        check(&bytes(&[CREATED, ATTACHED, DAY0], &[]), |bytes| {
+            let mut block = [0; BLOCK as usize];
+            let length = bytes.len().min(block.len());
+            block[..length].copy_from_slice(&bytes[..length]);
+            let is_blank = block.iter().all(|byte| *byte == 0);
+            assert_eq!(parse(&block) == Superblock::Blank, is_blank);
+        });
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! DRBD: what its configuration says, what lies in its metadata, what the kernel reports, and the driver of
 //! each generation. Nothing here decides which step is due.
 //!
-//! * [`configuration`]: the `.res` file and the options. * [`metadata`]: the superblock and how it is made.
-//! * [`events2`]: the kernel's state. * [`driver84`]: DRBD 8.4's commands.
+//! * [`configuration`]: the text of a `.res` file, and the options. * `files`: the files themselves.
+//! * [`metadata`]: the superblock and how it is made. * [`events2`]: the kernel's state. * [`driver84`]: DRBD 8.4's commands.
 
 pub mod configuration;
 pub mod driver84;
 pub mod events2;
+mod files;
 pub mod metadata;
+mod shown;
 
 use std::path::Path;
 

@@ -15,6 +15,8 @@ use crate::host::devices::{DeviceNumber, Map};
 pub(super) struct Mounted {
     /// Numbers that files on the gates have: the gates' own and those of overlays that write to them.
     pub(super) numbers: BTreeSet<DeviceNumber>,
+    /// The gates that have a file system of their own mounted.
+    pub(super) sources: BTreeSet<DeviceNumber>,
     /// Mount points of file systems on the gates.
     pub(super) points: BTreeSet<String>,
     /// Places that lead to the gates' device nodes: bound into a container, they are mounts too.
@@ -78,6 +80,7 @@ impl Mounted {
     fn add(&mut self, mount: &Mount, maps: &[&Map]) {
         let named = maps.iter().any(|map| device_paths(map).contains(&mount.source));
         if self.numbers.contains(&mount.number) {
+            self.sources.extend(maps.iter().map(|map| map.number).filter(|number| *number == mount.number));
             self.points.insert(mount.point.clone());
         } else if named && mount.kind != "devtmpfs" {
             // As with btrfs, files there have numbers that the mount does not show.
@@ -144,7 +147,60 @@ pub(super) fn unescaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hawser_hostile::{check, texts};
+
     use super::*;
+
+    const TABLE: &str = "\
+22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
+36 22 254:5 / /mnt/v rw,relatime shared:17 - ext4 /dev/mapper/hawser-a rw
+37 22 0:5 /mapper/hawser-a /run/c/dev/xvda rw - devtmpfs udev rw,size=4k
+48 30 0:44 / /run/c/merged rw,relatime - overlay overlay rw,lowerdir=/l/1:/l/2,upperdir=/mnt/v/u,workdir=/mnt/v/w
+49 30 0:45 / /mnt/a\\040b rw - btrfs /dev/dm-5 rw
+";
+
+    fn gate() -> Map {
+        Map {
+            name: "hawser-a".into(),
+            uuid: "HAWSER-hawser-a".into(),
+            block_name: "dm-5".into(),
+            number: DeviceNumber { major: 254, minor: 5 },
+            suspended: false,
+            sectors: 8,
+            below: Vec::new(),
+            above: Vec::new(),
+        }
+    }
+
+    fn mounted(table: &str) -> Mounted {
+        Mounted::of(&table.lines().filter_map(parse).collect(), &[&gate()])
+    }
+
+    #[test]
+    fn hostile_mount_tables() {
+        let words =
+            ["254:5", "overlay", "upperdir=", "devtmpfs", " - ", "/dev/mapper/hawser-a", "\\040", "\\777"];
+        check(&texts(&[TABLE], &words), |table| {
+            let with = mounted(&format!("{table}\n{TABLE}"));
+            for point in mounted(TABLE).points {
+                assert!(with.points.contains(&point), "{point} is lost among the lines of {table:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn hostile_names_come_back_from_their_escapes() {
+        check(&texts(&["/mnt/a b\tc\\d\ne", "/\\040"], &["\\", " ", "0", "040", "+12"]), |name| {
+            let written: String = name
+                .chars()
+                .map(|character| match character {
+                    ' ' | '\t' | '\n' | '\\' => format!("\\{:03o}", u32::from(character)),
+                    other => other.to_string(),
+                })
+                .collect();
+            assert_eq!(unescaped(&written), name);
+        });
+    }
 
     #[test]
     fn blanks_are_escaped_in_the_kernels_tables() {

@@ -26,7 +26,33 @@ pub(super) struct Process {
     pub(super) state: OpenerState,
     /// Whether it has one of the devices or a file on it.
     pub(super) holds: bool,
+    /// Its descriptors of the devices themselves.
+    pub(super) descriptors: Vec<Descriptor>,
+    /// Numbers of the file systems on the devices that it has files of.
+    pub(super) file_systems: BTreeSet<DeviceNumber>,
 }
+
+/// A descriptor of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Descriptor {
+    /// The device.
+    pub(super) device: DeviceNumber,
+    /// A thread that has it.
+    pub(super) thread: i32,
+    /// Its number there.
+    pub(super) number: i32,
+}
+
+/// What the kernel says that two threads have in common. A kernel that cannot tell says nothing.
+pub(super) struct InCommon<'a> {
+    /// All their descriptors and directories.
+    pub(super) files: &'a dyn Fn(i32, i32) -> bool,
+    /// What two descriptors lead to was opened once, and passed on.
+    pub(super) opening: &'a dyn Fn(Descriptor, Descriptor) -> bool,
+}
+
+/// The kernel's own answers.
+pub(super) const IN_COMMON: InCommon<'static> = InCommon { files: &share_files, opening: &share_opening };
 
 /// A thread that has not exited.
 struct Thread {
@@ -55,13 +81,12 @@ fn number(entry: &fs::DirEntry) -> Option<i32> {
     entry.file_name().to_str()?.parse().ok()
 }
 
-/// Looks at one process; `None` if it is gone. `share` says whether two threads have descriptors and
-/// directories in common.
+/// Looks at one process; `None` if it is gone.
 pub(super) fn look(
     pid: i32,
     directory: &Path,
     numbers: &BTreeSet<DeviceNumber>,
-    share: &dyn Fn(i32, i32) -> bool,
+    in_common: &InCommon<'_>,
     unread: &mut Unread,
 ) -> Option<Process> {
     let entries = unread.entries(&directory.join("task"));
@@ -71,15 +96,25 @@ pub(super) fn look(
     let first = threads.first()?;
     let state =
         if threads.iter().all(|thread| thread.killed) { OpenerState::Dying } else { OpenerState::Living };
-    let mut look = Look { numbers, who: format!("{} (pid {pid})", first.name), unread };
-    let mut holds = look.has_a_file_there(first);
+    let mut look = Look {
+        numbers,
+        who: format!("{} (pid {pid})", first.name),
+        unread,
+        descriptors: Vec::new(),
+        file_systems: BTreeSet::new(),
+    };
+    look.look_at_files(first);
     for other in &threads[1..] {
-        holds = holds || !share(first.id, other.id) && look.has_a_file_there(other);
+        if !(in_common.files)(first.id, other.id) {
+            look.look_at_files(other);
+        }
     }
+    let mut holds = !look.descriptors.is_empty() || !look.file_systems.is_empty();
     // Reading the maps takes a lock that a process in the middle of a frozen page fault may hold; of one
     // that is dying it does not matter, since its descriptors are still listed.
     holds = holds || state == OpenerState::Living && look.maps_a_file_there(first);
-    Some(Process { name: first.name.clone(), state, holds })
+    let Look { descriptors, file_systems, .. } = look;
+    Some(Process { name: first.name.clone(), state, holds, descriptors, file_systems })
 }
 
 /// A thread that has neither exited nor vanished.
@@ -103,22 +138,28 @@ struct Look<'a> {
     numbers: &'a BTreeSet<DeviceNumber>,
     who: String,
     unread: &'a mut Unread,
+    descriptors: Vec<Descriptor>,
+    file_systems: BTreeSet<DeviceNumber>,
 }
 
 impl Look<'_> {
-    /// Whether the thread has a device open, or a file, its directory or its program there.
-    fn has_a_file_there(&mut self, thread: &Thread) -> bool {
-        let links = ["cwd", "root", "exe"].map(|name| thread.path.join(name));
+    /// Finds what the thread has open there: devices, files, its directory, its program.
+    fn look_at_files(&mut self, thread: &Thread) {
+        let links = ["cwd", "root", "exe"].map(|name| (None, thread.path.join(name)));
         let read = fs::read_dir(thread.path.join("fd")).and_then(|entries| entries.collect());
         let descriptors: Vec<fs::DirEntry> = self.keep(read, "descriptors").unwrap_or_default();
-        let descriptors = descriptors.iter().map(fs::DirEntry::path);
-        links.into_iter().chain(descriptors).any(|link| {
-            let number = self.keep(numbers_of(&link), "open files");
-            number.is_some_and(|(file_system, device)| {
-                self.numbers.contains(&file_system)
-                    || device.is_some_and(|device| self.numbers.contains(&device))
-            })
-        })
+        let descriptors = descriptors.iter().map(|entry| (number(entry), entry.path()));
+        for (descriptor, link) in links.into_iter().chain(descriptors) {
+            let Some((file_system, device)) = self.keep(numbers_of(&link), "open files") else { continue };
+            if self.numbers.contains(&file_system) {
+                self.file_systems.insert(file_system);
+            }
+            if let (Some(number), Some(device)) = (descriptor, device)
+                && self.numbers.contains(&device)
+            {
+                self.descriptors.push(Descriptor { device, thread: thread.id, number });
+            }
+        }
     }
 
     /// Whether the process has a file there in its memory.
@@ -191,13 +232,25 @@ fn examine(file: &fs::File) -> io::Result<nix::libc::statx> {
 pub(super) fn share_files(one: i32, other: i32) -> bool {
     /// `KCMP_FILES` and `KCMP_FS` of `linux/kcmp.h`.
     const FILES_AND_DIRECTORIES: [nix::libc::c_int; 2] = [2, 3];
-    FILES_AND_DIRECTORIES.into_iter().all(|kind| compare(one, other, kind) == 0)
+    FILES_AND_DIRECTORIES.into_iter().all(|kind| compare(one, other, kind, [0, 0]) == 0)
+}
+
+/// Whether the kernel says that two descriptors were opened once.
+fn share_opening(one: Descriptor, other: Descriptor) -> bool {
+    /// `KCMP_FILE` of `linux/kcmp.h`.
+    const OPENING: nix::libc::c_int = 0;
+    compare(one.thread, other.thread, OPENING, [one.number, other.number]) == 0
 }
 
 #[allow(unsafe_code)]
-fn compare(one: i32, other: i32, kind: nix::libc::c_int) -> nix::libc::c_long {
-    let unused: nix::libc::c_ulong = 0;
-    // SAFETY: the call takes two thread ids, a kind and two numbers that these kinds ignore; it reads and writes
-    // no memory of this process.
-    unsafe { nix::libc::syscall(nix::libc::SYS_kcmp, one, other, kind, unused, unused) }
+fn compare(
+    one: i32,
+    other: i32,
+    kind: nix::libc::c_int,
+    descriptors: [nix::libc::c_int; 2],
+) -> nix::libc::c_long {
+    let [first, second] = descriptors.map(nix::libc::c_long::from);
+    // SAFETY: the call takes two thread ids, a kind and two numbers, which it knows as descriptors of these threads or
+    // ignores; it reads and writes no memory of this process.
+    unsafe { nix::libc::syscall(nix::libc::SYS_kcmp, one, other, kind, first, second) }
 }

@@ -18,7 +18,9 @@ use super::{
     replication::{HELD_OPEN, Promotion, Refusal},
     state::{self, File, Node, Resource, SimGate, State, Volume, key_of},
 };
-use crate::host::{CommandError, Facts, Host, HostError, drbd::metadata::JUST_CREATED};
+use crate::host::{
+    CommandError, Facts, Host, HostError, drbd::metadata::JUST_CREATED, lvm_thin::no_thin_pool,
+};
 
 /// LVM rounds sizes up to this.
 const EXTENT: u64 = 4 << 20;
@@ -102,16 +104,16 @@ impl Host for SimHost {
         };
         let state = self.world.lock();
         let node = state.nodes.get(&self.node);
-        let capacity = node.and_then(|node| node.pools.get(&(volume_group.clone(), thin_pool.clone())));
+        let key = (volume_group.clone(), thin_pool.clone());
+        let full = node.is_some_and(|node| node.full.contains(&key));
+        let capacity = node.and_then(|node| node.pools.get(&key));
         capacity
             .map(|capacity| PoolFound {
                 capacity_bytes: *capacity,
-                free_bytes: *capacity,
+                free_bytes: if full { 0 } else { *capacity },
                 metadata_used_permyriad: 0,
             })
-            .ok_or_else(|| {
-                HostError::refused(format!("thin pool {volume_group}/{thin_pool}"), "is not there")
-            })
+            .ok_or_else(|| no_thin_pool(volume_group, thin_pool))
     }
 
     async fn look(&self, subjects: &[Subject]) -> Vec<ReplicaFound> {
@@ -172,7 +174,13 @@ impl Host for SimHost {
                 Ok(())
             }),
             Step::Adjust { configuration } => self.change(|state, node| {
-                if let Some(resource) = state.resource(node, &configuration.drbd_name) {
+                let name = &configuration.drbd_name;
+                let peer =
+                    state.peer_of(node, name).and_then(|peer| state.nodes.get(&peer)).map(|peer| peer.ip);
+                if peer.is_some_and(|ip| configuration.peers.iter().all(|wanted| wanted.ip != ip)) {
+                    disconnect(state, node, name);
+                }
+                if let Some(resource) = state.resource(node, name) {
                     resource.configuration = configuration.clone();
                     on(state, node).note_followed(configuration);
                 }
@@ -268,6 +276,16 @@ fn ensure(state: &mut State, node: &str, volume: &BackingVolume) -> Result<(), H
         Some(found) => {
             found.active = true;
             Ok(())
+        }
+        None if node.full.contains(&(volume_group.clone(), thin_pool.clone())) => {
+            Err(HostError::Command(CommandError::Failed {
+                command: format!("lvcreate --thinpool {volume_group}/{thin_pool}"),
+                code: Some(5),
+                message: format!(
+                    "Cannot create new thin volume, free space in thin pool {volume_group}/{thin_pool} reached \
+                     threshold."
+                ),
+            }))
         }
         None => {
             let new = Volume {
@@ -396,6 +414,7 @@ fn attach_disk(state: &mut State, node: &str, configuration: &Configuration) -> 
 fn start_connecting(state: &mut State, node: &str, drbd_name: &str) {
     if let Some(resource) = state.resource(node, drbd_name)
         && resource.connection == ConnectionState::StandAlone
+        && resource.configuration.peers.len() > 1
     {
         resource.connection = ConnectionState::Connecting;
     }
@@ -508,6 +527,7 @@ fn unknown(subject: &Subject) -> ReplicaFound {
         kernel: Looked::Unknown(why()),
         gates: subject.volumes.iter().map(|volume| (volume.number, Looked::Unknown(why()))).collect(),
         openers: Looked::Unknown(why()),
+        opens_found: BTreeMap::new(),
     }
 }
 
@@ -544,19 +564,34 @@ fn found(node: &Node, subject: &Subject) -> ReplicaFound {
         });
         (volume.number, gate)
     });
-    let openers = if subject.openers {
-        let holds = |gate: &str| subject.volumes.iter().any(|volume| volume.gate_name == gate);
-        let all =
-            node.processes.iter().filter(|(_, process)| holds(&process.gate)).map(|(pid, process)| Opener {
+    let gates = gates.collect();
+    let (openers, opens_found) = if subject.openers {
+        holders(node, subject)
+    } else {
+        (Looked::Unknown("not asked for".to_owned()), BTreeMap::new())
+    };
+    ReplicaFound { backing, configuration, kernel, gates, openers, opens_found }
+}
+
+/// Who can be seen to hold the subject's gates, and how often, by volume.
+fn holders(node: &Node, subject: &Subject) -> (Looked<Vec<Opener>>, BTreeMap<u32, u32>) {
+    let mut openers = Vec::new();
+    let mut opens = BTreeMap::new();
+    for volume in &subject.volumes {
+        let seen = node
+            .processes
+            .iter()
+            .filter(|(_, process)| process.gate == volume.gate_name && !process.hides)
+            .map(|(pid, process)| Opener {
                 pid: *pid,
                 name: "writer".to_owned(),
                 state: if process.killed { OpenerState::Dying } else { OpenerState::Living },
             });
-        Looked::Present(all.collect())
-    } else {
-        Looked::Unknown("not asked for".to_owned())
-    };
-    ReplicaFound { backing, configuration, kernel, gates: gates.collect(), openers }
+        let before = openers.len();
+        openers.extend(seen);
+        opens.insert(volume.number, u32::try_from(openers.len() - before).unwrap_or(u32::MAX));
+    }
+    (Looked::Present(openers), opens)
 }
 
 fn kernel(node: &Node, resource: &Resource, subject: &Subject) -> KernelResource {
@@ -589,5 +624,6 @@ fn kernel(node: &Node, resource: &Resource, subject: &Subject) -> KernelResource
         suspended: resource.suspended,
         volumes: BTreeMap::from([(volume.number, local)]),
         peers: subject.peers.iter().map(|named| (named.node.clone(), peer.clone())).collect(),
+        to_a_stranger: subject.peers.is_empty() && resource.connection != ConnectionState::StandAlone,
     }
 }

@@ -6,9 +6,10 @@
 //! could not know.
 //!
 //! * [`state`]: nodes, storage, gates and processes. * [`replication`]: what DRBD does with them.
-//! * [`host`]: the door of one node.
+//! * [`host`]: the door of one node. * [`inspect`]: what an onlooker sees.
 
 mod host;
+mod inspect;
 mod replication;
 mod state;
 
@@ -19,10 +20,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch};
 
-pub use self::host::SimHost;
 use self::state::{Effect, Node, State};
+pub use self::{
+    host::SimHost,
+    inspect::{NodeSeen, ResourceSeen, VolumeSeen},
+};
 
 /// How long DRBD takes to notice a cut with Hawser's intervals.
 const CUT_IS_NOTICED: Duration = Duration::from_millis(2500);
@@ -44,6 +48,8 @@ pub struct SimWorld {
 
 struct Inner {
     state: Mutex<State>,
+    /// Where what takes time goes on, whoever set it in motion: DRBD outlives the satellites.
+    runtime: Handle,
     handler: Box<dyn FencePeer>,
     changes: watch::Sender<u64>,
 }
@@ -60,10 +66,17 @@ pub enum WriteState {
 }
 
 impl SimWorld {
-    /// A world without nodes.
+    /// A world without nodes, whose time is that of the current runtime.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub fn new(handler: impl FencePeer + 'static) -> Self {
-        let inner =
-            Inner { state: Mutex::default(), handler: Box::new(handler), changes: watch::Sender::new(0) };
+        let inner = Inner {
+            state: Mutex::default(),
+            runtime: Handle::current(),
+            handler: Box::new(handler),
+            changes: watch::Sender::new(0),
+        };
         SimWorld { inner: Arc::new(inner) }
     }
 
@@ -93,17 +106,26 @@ impl SimWorld {
 
     /// Boots a node that has no power.
     pub fn boot(&self, node: &str) {
-        self.change(|state| {
-            if let Some(node) = state.nodes.get_mut(node) {
-                node.running = true;
-                node.boots += 1;
-            }
-        });
+        self.change(|state| state.boot(node));
     }
 
     /// Makes a volume that is not Hawser's.
     pub fn make_foreign_volume(&self, node: &str, volume_group: &str, name: &str) {
         self.change(|state| state.make_foreign_volume(node, volume_group, name));
+    }
+
+    /// Fills a thin pool with what is not Hawser's until no volume can be made in it any more, or frees it again.
+    pub fn fill_pool(&self, node: &str, volume_group: &str, thin_pool: &str, full: bool) {
+        self.change(|state| {
+            let key = (volume_group.to_owned(), thin_pool.to_owned());
+            if let Some(node) = state.nodes.get_mut(node) {
+                if full {
+                    node.full.insert(key)
+                } else {
+                    node.full.remove(&key)
+                };
+            }
+        });
     }
 
     /// Removes a volume by hand, whatever it is.
@@ -124,6 +146,12 @@ impl SimWorld {
     /// How the write of a process stands. `None`: there is no such process any more.
     pub fn write_state(&self, node: &str, pid: i32) -> Option<WriteState> {
         self.lock().nodes.get(node)?.processes.get(&pid).map(|process| process.write)
+    }
+
+    /// Lets a process map its gate into its memory and close it: the kernel counts it among the gate's openers, and
+    /// no look at `/proc` finds it.
+    pub fn hide(&self, node: &str, pid: i32) {
+        self.change(|state| state.hide(node, pid));
     }
 
     /// Sends SIGKILL. The process lingers while its write is frozen.
@@ -150,7 +178,7 @@ impl SimWorld {
         };
         for effect in effects {
             let world = self.clone();
-            tokio::spawn(async move { world.bring_about(effect).await });
+            self.inner.runtime.spawn(async move { world.bring_about(effect).await });
         }
         self.inner.changes.send_modify(|count| *count += 1);
         result

@@ -47,6 +47,9 @@ impl State {
         }
         for (a, b, drbd_name) in self.pairs() {
             self.exchange(&a, &b, &drbd_name);
+            for node in [&a, &b] {
+                self.send_again(&a, &b, node, &drbd_name);
+            }
         }
         for node in self.nodes.values_mut() {
             let busy: Vec<u32> = node
@@ -75,6 +78,18 @@ impl State {
                     tracing::trace!(name, "has no metadata to keep");
                 }
             }
+        }
+    }
+
+    /// A link that was mended before anybody noticed its cut brings over what was under way.
+    fn send_again(&mut self, a: &str, b: &str, node: &str, drbd_name: &str) {
+        let waits = self.resource(node, drbd_name).is_some_and(|found| {
+            found.connection == ConnectionState::Connected
+                && !found.suspended.any()
+                && !found.waiting.is_empty()
+        });
+        if waits && self.link_is_up(a, b) {
+            self.release(node, drbd_name);
         }
     }
 
@@ -290,15 +305,30 @@ impl State {
             return;
         }
         for (here, there) in [(a, b), (b, a)] {
-            let Some(node) = self.nodes.get(here) else { continue };
-            let Some(peer_ip) = self.nodes.get(there).map(|peer| peer.ip) else { continue };
-            let connected = node.resources.iter().filter(|(_, resource)| {
-                resource.connection == ConnectionState::Connected
-                    && resource.configuration.peers.iter().any(|peer| peer.ip == peer_ip)
-            });
-            for drbd_name in connected.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
-                self.lose_peer(here, &drbd_name, ConnectionState::Connecting);
-            }
+            self.break_connections(here, there);
+        }
+    }
+
+    /// A node that has booted knows no connection of before: it resets them, however short it was away.
+    pub(super) fn boot(&mut self, name: &str) {
+        let Some(node) = self.nodes.get_mut(name).filter(|node| !node.running) else { return };
+        node.running = true;
+        node.boots += 1;
+        let others: Vec<String> = self.nodes.keys().filter(|other| *other != name).cloned().collect();
+        for other in others {
+            self.break_connections(&other, name);
+        }
+    }
+
+    fn break_connections(&mut self, here: &str, there: &str) {
+        let Some(node) = self.nodes.get(here) else { return };
+        let Some(peer_ip) = self.nodes.get(there).map(|peer| peer.ip) else { return };
+        let connected = node.resources.iter().filter(|(_, resource)| {
+            resource.connection == ConnectionState::Connected
+                && resource.configuration.peers.iter().any(|peer| peer.ip == peer_ip)
+        });
+        for drbd_name in connected.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.lose_peer(here, &drbd_name, ConnectionState::Connecting);
         }
     }
 
@@ -347,9 +377,11 @@ impl State {
             resource.waiting.push(write);
             return;
         }
-        let connected = resource.connection == ConnectionState::Connected;
+        // A peer that is there without its disk is noted in the bitmap as one that is away.
+        let connected =
+            resource.connection == ConnectionState::Connected && resource.peer_disk > DiskState::Failed;
         if resource.disk != DiskState::UpToDate || resource.role != Role::Primary {
-            return self.answer(node, write.pid, WriteState::Failed);
+            return self.answer(node, drbd_name, write, WriteState::Failed);
         }
         let reaches = connected && peer.as_ref().is_some_and(|peer| self.link_is_up(node, peer));
         if !connected {
@@ -360,14 +392,14 @@ impl State {
         match (connected, reaches, peer) {
             (true, true, Some(peer)) => {
                 self.store(&peer, drbd_name, write, false);
-                self.answer(node, write.pid, WriteState::Acknowledged);
+                self.answer(node, drbd_name, write, WriteState::Acknowledged);
             }
             (true, _, _) => {
                 if let Some(resource) = self.resource(node, drbd_name) {
                     resource.waiting.push(write);
                 }
             }
-            (false, _, _) => self.answer(node, write.pid, WriteState::Acknowledged),
+            (false, _, _) => self.answer(node, drbd_name, write, WriteState::Acknowledged),
         }
     }
 
@@ -386,9 +418,13 @@ impl State {
         }
     }
 
-    fn answer(&mut self, node: &str, pid: i32, state: WriteState) {
-        if let Some(node) = self.nodes.get_mut(node) {
-            node.answer(pid, state);
+    fn answer(&mut self, node: &str, drbd_name: &str, write: Waiting, state: WriteState) {
+        let told = self.nodes.get_mut(node).is_some_and(|node| node.answer(write.pid, state));
+        if told && state == WriteState::Acknowledged {
+            let newest = self.acknowledged.entry(drbd_name.to_owned()).or_default();
+            let newest = newest.entry(write.block).or_default();
+            *newest = write.record.max(*newest);
+            self.acknowledgers.insert((node.to_owned(), drbd_name.to_owned()));
         }
     }
 
@@ -422,7 +458,7 @@ impl State {
         if resource.disk == DiskState::Diskless {
             for write in std::mem::take(&mut resource.waiting) {
                 let state = if write.local { WriteState::Acknowledged } else { WriteState::Failed };
-                self.answer(node, write.pid, state);
+                self.answer(node, drbd_name, write, state);
             }
         } else if frozen && resource.connection != ConnectionState::Connected {
             resource.new_generation_due = true;
@@ -475,7 +511,10 @@ impl State {
         resource.disk = match (metadata.consistent, metadata.up_to_date) {
             (false, _) => DiskState::Inconsistent,
             (true, false) => DiskState::Outdated,
-            (true, true) if metadata.peer_outdated || peer_present => DiskState::UpToDate,
+            // Without fencing nobody else is asked who is current.
+            (true, true) if metadata.peer_outdated || peer_present || !resource.configuration.ask_arbiter => {
+                DiskState::UpToDate
+            }
             (true, true) => DiskState::Consistent,
         };
     }

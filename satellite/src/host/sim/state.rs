@@ -22,6 +22,10 @@ pub(super) struct State {
     /// Broken links, the lesser name first.
     pub(super) cuts: BTreeSet<(String, String)>,
     pub(super) effects: Vec<Effect>,
+    /// What consumers were told is written: by DRBD resource and block, the newest record.
+    pub(super) acknowledged: BTreeMap<String, BTreeMap<u64, u64>>,
+    /// Who told them since an onlooker last asked: node and DRBD resource.
+    pub(super) acknowledgers: BTreeSet<(String, String)>,
     pub(super) next_uuid: u64,
     pub(super) next_pid: i32,
 }
@@ -43,6 +47,8 @@ pub(super) struct Node {
     pub(super) ip: IpAddr,
     /// Capacity of thin pools, by volume group and name.
     pub(super) pools: BTreeMap<VolumeKey, u64>,
+    /// Pools without a free byte.
+    pub(super) full: BTreeSet<VolumeKey>,
     pub(super) volumes: BTreeMap<VolumeKey, Volume>,
     /// `.res` files, by DRBD resource.
     pub(super) files: BTreeMap<String, File>,
@@ -128,6 +134,8 @@ pub(super) struct Process {
     pub(super) gate: String,
     pub(super) write: WriteState,
     pub(super) killed: bool,
+    /// It has mapped the gate into its memory and closed it: the kernel counts it, and nobody finds it.
+    pub(super) hides: bool,
 }
 
 impl Node {
@@ -137,6 +145,7 @@ impl Node {
             boots: 1,
             ip,
             pools: BTreeMap::new(),
+            full: BTreeSet::new(),
             volumes: BTreeMap::new(),
             files: BTreeMap::new(),
             resources: BTreeMap::new(),
@@ -165,14 +174,15 @@ impl Node {
         self.volumes.get_mut(&key)
     }
 
-    /// The write of a process was answered; one that was killed meanwhile ends now.
-    pub(super) fn answer(&mut self, pid: i32, write: WriteState) {
-        if let Some(process) = self.processes.get_mut(&pid) {
-            process.write = write;
-            if process.killed {
-                self.processes.remove(&pid);
-            }
+    /// The write of a process was answered; one that was killed meanwhile ends now. Whether anybody was told.
+    pub(super) fn answer(&mut self, pid: i32, write: WriteState) -> bool {
+        let Some(process) = self.processes.get_mut(&pid) else { return false };
+        process.write = write;
+        let told = !process.killed;
+        if !told {
+            self.processes.remove(&pid);
         }
+        told
     }
 
     pub(super) fn open_count(&self, gate: &str) -> u32 {
@@ -226,15 +236,25 @@ impl State {
         let pid = 1000 + self.next_pid;
         let found = self.nodes.get_mut(node)?;
         let (minor, table) = found.gates.get(gate).map(|gate| (gate.minor, gate.table))?;
-        let process = Process { gate: gate.to_owned(), write: WriteState::Pending, killed: false };
+        let process =
+            Process { gate: gate.to_owned(), write: WriteState::Pending, killed: false, hides: false };
         found.processes.insert(pid, process);
         match found.resource_of(minor) {
             Some(drbd_name) if table == GateTable::Linear => {
                 self.write(node, &drbd_name, Waiting { pid, block, record, local: false });
             }
-            _ => found.answer(pid, WriteState::Failed),
+            _ => {
+                found.answer(pid, WriteState::Failed);
+            }
         }
         Some(pid)
+    }
+
+    pub(super) fn hide(&mut self, node: &str, pid: i32) {
+        let process = self.nodes.get_mut(node).and_then(|node| node.processes.get_mut(&pid));
+        if let Some(process) = process {
+            process.hides = true;
+        }
     }
 
     pub(super) fn kill(&mut self, node: &str, pid: i32) {

@@ -17,13 +17,18 @@ fn largest(cluster: &Cluster, program: &str) -> Result<f64> {
     for node in ["n1", "n2", "n3"] {
         let pid = cluster.must_exec(node, &["pgrep", "-o", "-f", &format!("{program}$")])?;
         let status = cluster.must_exec(node, &["cat", &format!("/proc/{}/status", pid.trim())])?;
-        let kibibytes: f64 = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .and_then(|rest| rest.split_whitespace().next())
-            .and_then(|number| number.parse().ok())
-            .with_context(|| format!("no VmRSS of {program} on {node}: {status}"))?;
-        largest = largest.max(kibibytes / 1024.0);
+        largest = largest.max(resident_mib(&status).with_context(|| format!("{program} on {node}"))?);
     }
     Ok(largest)
+}
+
+/// Resident memory in MiB, from a process' `/proc/PID/status` (proc(5)).
+pub(super) fn resident_mib(status: &str) -> Result<f64> {
+    let kibibytes: f64 = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|number| number.parse().ok())
+        .with_context(|| format!("there is no VmRSS in {status:?}"))?;
+    Ok(kibibytes / 1024.0)
 }

@@ -2,16 +2,20 @@
 //!
 //! It must never judge: it prints what it measured beside the budget, and writes the same to a file.
 
+mod controllers;
 mod creation;
 mod failover;
+mod fleet;
 mod memory;
 mod power_cut;
+mod size;
 mod throughput;
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
 use crate::cluster::Cluster;
@@ -41,16 +45,36 @@ impl Figures {
     }
 }
 
-/// Measures everything, in one lab and, for the throughput, with three controllers on this machine.
-pub fn run() -> Result<Figures> {
+/// What can be measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// Commands through Raft, with three controllers on this machine
+    Throughput,
+    /// 10,000 resources on 50 nodes, with three controllers on this machine
+    Size,
+    /// Creation, changes of leader, take-over and memory of an empty cluster, in a lab
+    Lab,
+}
+
+/// Measures the parts.
+pub fn run(parts: &[Part]) -> Result<Figures> {
     let mut figures = Figures::default();
-    throughput::measure(&mut figures)?;
-    let cluster = Cluster::up("bench", 3)?;
-    memory::measure(&cluster, &mut figures)?;
-    creation::measure(&cluster, &mut figures)?;
-    failover::measure(&cluster, &mut figures)?;
-    power_cut::measure(&cluster, &mut figures)?;
+    for part in parts {
+        match part {
+            Part::Throughput => throughput::measure(&mut figures)?,
+            Part::Size => size::measure(&mut figures)?,
+            Part::Lab => in_a_lab(&mut figures)?,
+        }
+    }
     Ok(figures)
+}
+
+fn in_a_lab(figures: &mut Figures) -> Result<()> {
+    let cluster = Cluster::up("bench", 3)?;
+    memory::measure(&cluster, figures)?;
+    creation::measure(&cluster, figures)?;
+    failover::measure(&cluster, figures)?;
+    power_cut::measure(&cluster, figures)
 }
 
 /// The middle one of some durations.

@@ -3,7 +3,18 @@
 use std::path::Path;
 
 use anyhow::Result;
+use clap::Parser;
+use hawser_e2e::bench::Part;
+
+/// Measures, and prints each figure beside its budget.
+#[derive(Parser)]
+struct Arguments {
+    /// These parts; else throughput and lab
+    parts: Vec<Part>,
+}
 
 fn main() -> Result<()> {
-    hawser_e2e::bench::run()?.write(Path::new("target/bench/latest.json"))
+    let Arguments { parts } = Arguments::parse();
+    let parts = if parts.is_empty() { vec![Part::Throughput, Part::Lab] } else { parts };
+    hawser_e2e::bench::run(&parts)?.write(Path::new("target/bench/latest.json"))
 }

@@ -272,8 +272,12 @@ impl Callers {
             }
             Call::CreateNode => {
                 let address = v1::Address { name: "default".into(), ip: "10.77.0.9".into() };
-                let request =
-                    v1::CreateNodeRequest { request_key, name: "n9".into(), addresses: vec![address] };
+                let request = v1::CreateNodeRequest {
+                    request_key,
+                    name: "n9".into(),
+                    addresses: vec![address],
+                    ..Default::default()
+                };
                 NodeServiceClient::new(channel).create_node(said_by(caller, request)).await.map(drop)
             }
             Call::DeleteResource => {
@@ -293,6 +297,7 @@ impl Callers {
                     resource_incarnation: 1,
                     peer: "n1".into(),
                     generation: 1,
+                    lineage: 1,
                 };
                 ArbiterServiceClient::new(channel).outdate(said_by(caller, request)).await.map(drop)
             }

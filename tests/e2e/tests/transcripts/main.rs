@@ -10,7 +10,7 @@ mod transcript;
 use anyhow::{Result, ensure};
 use hawser_e2e::cluster::{Cluster, lab_or_skipped};
 
-use stories::{CLUSTER, OPERATIONS, TAKE_OVER, VOLUME};
+use stories::{CLUSTER, OPERATIONS, REPLICAS, TAKE_OVER, VOLUME};
 use transcript::{Line, Typist, compare};
 
 #[test]
@@ -22,8 +22,13 @@ fn the_programs_answer_as_written_down() -> Result<()> {
     let cluster = Cluster::up("transcripts", 3)?;
     let place = tempfile::tempdir()?;
     let mut typist = Typist::new(&cluster, place.path());
-    let stories: [(&str, &[Line]); 4] =
-        [("volume", &VOLUME), ("cluster", &CLUSTER), ("operations", &OPERATIONS), ("take_over", &TAKE_OVER)];
+    let stories: [(&str, &[Line]); 5] = [
+        ("volume", &VOLUME),
+        ("cluster", &CLUSTER),
+        ("operations", &OPERATIONS),
+        ("replicas", &REPLICAS),
+        ("take_over", &TAKE_OVER),
+    ];
     for (name, story) in stories {
         compare(name, &typist.tell(story)?);
     }

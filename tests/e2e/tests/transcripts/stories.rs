@@ -3,7 +3,7 @@
 use crate::transcript::Line::{self, Hawser, Lab, Until};
 
 /// A volume from its group to its end, and what is refused on the way.
-pub(crate) const VOLUME: [Line; 40] = [
+pub(crate) const VOLUME: [Line; 46] = [
     Hawser("node list"),
     Hawser("node show n1"),
     Hawser("pool list"),
@@ -39,12 +39,18 @@ pub(crate) const VOLUME: [Line; 40] = [
     Hawser("operation wait 999999"),
     Hawser("operation cancel 999999"),
     Hawser("pool delete n3 thin"),
-    Hawser("pool create n3 thin --lvm-thin hawser/thin"),
-    Hawser("pool create n3 none --lvm-thin hawser/none"),
+    Hawser("pool create n3 thin --lvm-thin vg0/thin"),
+    Hawser("pool create n3 none --lvm-thin vg0/none"),
     Hawser("node create n4 --address 10.77.0.4"),
+    Hawser("node lost n1 --yes"),
+    Hawser("node lost n4"),
+    Hawser("node lost n4 --yes"),
     Hawser("node list"),
     Hawser("node delete n4"),
     Hawser("node list -o json"),
+    Hawser("events --after 1 --until now --kind group --kind attachment"),
+    Hawser("events --after 1 --until now --name fast -o json"),
+    Hawser("events --after 9 --until 3"),
 ];
 
 /// Operations that are not waited for: one that cannot end is cancelled, others are waited for later.
@@ -71,7 +77,11 @@ pub(crate) const TAKE_OVER: [Line; 29] = [
     Hawser("resource create ledger --size 64MiB --node n1 --node n2"),
     Hawser("attachment create ledger n1"),
     Lab("partition n1 n2"),
-    Until("resource show ledger", &["the copy of ledger on node n2 is behind", "n2 Connecting  open"]),
+    // Each side notices the cut in its own time.
+    Until(
+        "resource show ledger",
+        &["the replica of ledger on node n2 is behind", "n2 Connecting  open", "n1 Connecting"],
+    ),
     Hawser("attachment create ledger n2"),
     Lab("heal"),
     Until("resource show ledger", &["Desired and observed agree"]),
@@ -99,8 +109,31 @@ pub(crate) const TAKE_OVER: [Line; 29] = [
     Hawser("attachment list -o json"),
 ];
 
+/// One replica becomes two and one again, while the volume is attached, and what is refused on the way.
+pub(crate) const REPLICAS: [Line; 19] = [
+    Hawser("group create one --replicas 1"),
+    Hawser("resource create grown --size 64MiB --group one --node n1"),
+    Hawser("attachment create grown n1"),
+    Hawser("replica create grown n1"),
+    Hawser("replica create grown n9"),
+    Hawser("replica create grown n2"),
+    Until("resource show grown", &["Desired and observed agree."]),
+    Hawser("replica create grown n3"),
+    Hawser("replica delete grown n1"),
+    Hawser("replica delete grown n2 -o json"),
+    Until("replica list --resource grown", &["UpToDate"]),
+    Hawser("replica delete grown n2"),
+    Hawser("replica create grown n3 --pool thin --no-wait"),
+    Hawser("operation wait ID"),
+    Hawser("attachment delete grown n1"),
+    Hawser("replica delete grown n1"),
+    Hawser("replica delete grown n3"),
+    Hawser("resource delete grown"),
+    Hawser("group delete one"),
+];
+
 /// Certificates and members; files are written in an empty directory.
-pub(crate) const CLUSTER: [Line; 12] = [
+pub(crate) const CLUSTER: [Line; 17] = [
     Hawser(
         "cluster init prod --controller n1=10.77.0.1:6470 --controller n2=10.77.0.2:6470 --directory prod",
     ),
@@ -115,4 +148,9 @@ pub(crate) const CLUSTER: [Line; 12] = [
     Hawser("cluster add-member n5 10.77.0.5:6470 --out n4.json"),
     Hawser("cluster status"),
     Hawser("cluster status -o json"),
+    Hawser("cluster transfer-leader n2"),
+    Hawser("cluster transfer-leader n4"),
+    Hawser("cluster transfer-leader n9"),
+    Hawser("cluster remove-member n4"),
+    Hawser("cluster remove-member n4"),
 ];

@@ -72,7 +72,9 @@ impl<'a> Typist<'a> {
             .collect();
         let said = self.cluster.hawser_in(self.place, &arguments)?;
         if said.ok() {
-            self.succeeded.extend(arguments.get(..2).map(|verb| verb.join(" ")));
+            // A verb stands behind its noun, or alone.
+            let verbs = [1, 2].into_iter().filter_map(|words| arguments.get(..words));
+            self.succeeded.extend(verbs.map(|verb| verb.join(" ")));
             if arguments.contains(&"--no-wait") {
                 self.operation = operation_in(&said.output);
             }
@@ -126,9 +128,9 @@ pub(crate) fn compare(name: &str, transcript: &str) {
         (r"transcripts-\d+", "LAB"),
         (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
         (r#"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[^\s"]*"#, "TIME"),
-        (r"\b(data|apart|ledger|spare)\.\d+", "$1.N"),
+        (r"\b(data|apart|grown|ledger|spare)\.\d+", "$1.N"),
         (r"\b(\d+(ms|s|m|h))+ ago", "AGE ago"),
-        (r#""(\w*(?:revision|incarnation|term)|id|operation|raft_id|observed_age_ms)": \d+"#, r#""$1": N"#),
+        (r#""(\w*(?:revision|incarnation|term)|id|operation|raft_id|observed_age_ms)": ?\d+"#, r#""$1": N"#),
         // The number of an outdated replica is a revision; volumes' numbers are not that great.
         (r#""number": \d\d+"#, r#""number": N"#),
         (r"(?m)^(incarnation|revision|term|document|boot)( +).*$", "$1 N"),
@@ -136,6 +138,8 @@ pub(crate) fn compare(name: &str, transcript: &str) {
         (r"(?m)^operation +\d+$", "operation  N"),
         (r"(?m)^\d+$", "N"),
         (r"score \d+", "score N"),
+        (r"\(member \d+\)", "(member N)"),
+        (r"(?m)^ *\d+  (created|changed|removed) ", "N $1 "),
         // Who leads, and how far the others are, is the business of the moment.
         (r"(?m)^(n\d +10\.77\.0\.\d:6470 +)(?:leader|voter) +\d+ +\d+", "$1 ROLE N N"),
         (r#"(?m)^(leader +|.*"leader": "|.*"leads": )(?:n\d|true|false)"#, "${1}MASKED"),

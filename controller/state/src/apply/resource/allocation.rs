@@ -1,4 +1,4 @@
-//! What a new resource gets: minors, ports, names and room.
+//! What a new resource or replica gets: minors, ports, names and room.
 //!
 //! Everything comes from ordered free lists, so that every controller gives the same. What the proposer says is
 //! held by something else on a node is passed over. It must never give what another resource has.
@@ -21,13 +21,13 @@ use crate::{
     verdict::{Denial, Verdict},
 };
 
-/// What all replicas of a new resource have in common.
+/// What all replicas of a resource have in common.
 #[derive(Clone, Copy)]
-pub(super) struct Made<'a> {
-    pub(super) resource: &'a str,
-    pub(super) layers: &'a [Layer],
-    pub(super) generation: DrbdGeneration,
-    pub(super) volumes: &'a [Volume],
+pub(in crate::apply) struct Made<'a> {
+    pub(in crate::apply) resource: &'a str,
+    pub(in crate::apply) layers: &'a [Layer],
+    pub(in crate::apply) generation: DrbdGeneration,
+    pub(in crate::apply) volumes: &'a [Volume],
 }
 
 /// The volumes, with minors outside of `avoided_minors`; without minors where that is `None`.
@@ -55,7 +55,7 @@ fn no_minor() -> Denial {
 }
 
 /// The replica at this place, with the room that it takes reserved.
-pub(super) fn replica(
+pub(in crate::apply) fn replica(
     transaction: &mut Transaction<'_>,
     made: Made<'_>,
     Place { node, pool, avoided_ports }: Place,

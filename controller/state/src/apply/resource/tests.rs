@@ -2,10 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use hawser_proto::{
+    ids::OperationId,
     sizes::{GIB, MIB, TIB},
     v1::{
-        ConfirmDetached, CreateResourceGroup, DeleteAttachment, DesiredAttachment, RecordNodeFacts,
-        RejectionReason, TakeOver, command::Command as Kind,
+        ConfirmDetached, ConfirmReplicaRemoved, CreateResourceGroup, DeleteAttachment, DesiredAttachment,
+        RecordNodeFacts, RejectionReason, TakeOver, command::Command as Kind,
     },
 };
 
@@ -35,7 +36,10 @@ fn a_creation_allocates_names_and_reserves() {
     let incarnation = cluster.index;
     let resource = cluster.state.resource("web").unwrap();
     assert_eq!(applied.operation, incarnation);
-    assert_eq!(cluster.state.operation(incarnation).unwrap().kind(), OperationKind::CreateResource);
+    assert_eq!(
+        cluster.state.operation(OperationId::new(incarnation)).unwrap().kind(),
+        OperationKind::CreateResource
+    );
     assert_eq!(resource.drbd_name, format!("web.{incarnation}"));
     assert_eq!((resource.volumes[0].minor, resource.maximum_peers), (1000, 1));
     assert_eq!(resource.day0_generation_id, 0xfeed_f00c, "DRBD's mark of a Primary is not in it");
@@ -198,7 +202,10 @@ fn readiness_sets_the_latch_and_ends_the_creation() {
     assert_eq!(cluster.reason(ready(incarnation + 1)), RejectionReason::NotFound);
     cluster.applied(ready(incarnation));
     assert!(cluster.state.resource(RESOURCE).unwrap().data_may_exist);
-    assert_eq!(cluster.state.operation(operation).unwrap().state(), OperationState::Succeeded);
+    assert_eq!(
+        cluster.state.operation(OperationId::new(operation)).unwrap().state(),
+        OperationState::Succeeded
+    );
     assert_eq!(cluster.state.document("n1").unwrap().replicas[0].day0_generation_id, 0);
     assert_eq!(cluster.commit(ready(incarnation)).changes, Vec::new());
 }
@@ -231,7 +238,10 @@ fn a_deletion_holds_every_number_until_the_last_node_has_confirmed() {
 
     cluster.applied(n2);
     assert_eq!(cluster.state.resource(RESOURCE), None);
-    assert_eq!(cluster.state.operation(operation).unwrap().state(), OperationState::Succeeded);
+    assert_eq!(
+        cluster.state.operation(OperationId::new(operation)).unwrap().state(),
+        OperationState::Succeeded
+    );
     assert_eq!(cluster.reason(n1), RejectionReason::NotFound);
     cluster.add_resource("third", &["n1", "n2"]);
     let third = cluster.state.resource("third").unwrap();
@@ -251,7 +261,10 @@ fn a_deletion_cancels_the_creation() {
     let create = cluster.create_resource(RESOURCE, &["n1", "n2"]);
     let operation = cluster.applied(Kind::CreateResource(create)).operation;
     cluster.applied(delete(RESOURCE));
-    assert_eq!(cluster.state.operation(operation).unwrap().state(), OperationState::Cancelled);
+    assert_eq!(
+        cluster.state.operation(OperationId::new(operation)).unwrap().state(),
+        OperationState::Cancelled
+    );
     let ready = ConfirmResourceReady { resource: RESOURCE.into(), incarnation: operation };
     assert_eq!(cluster.reason(Kind::ConfirmResourceReady(ready)), RejectionReason::Precondition);
 }

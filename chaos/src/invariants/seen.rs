@@ -1,0 +1,89 @@
+//! What the checkers look at: the whole cluster at one moment, also what no part of it could know.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use hawser_proto::{ids::OperationId, v1};
+use hawser_satellite::host::sim::{NodeSeen, ResourceSeen, VolumeSeen};
+use hawser_state::State;
+
+use crate::clock::Moment;
+
+/// The cluster at one moment.
+pub(super) struct Seen {
+    /// The moment.
+    pub(super) now: Moment,
+    /// The newest state that any controller has shown so far.
+    pub(super) state: Arc<State>,
+    /// Every node, below Hawser.
+    pub(super) nodes: Vec<NodeSeen>,
+    /// What consumers were told is written, by DRBD resource and block.
+    pub(super) acknowledged: BTreeMap<String, BTreeMap<u64, u64>>,
+    /// Who told them so since the last look: node and DRBD resource.
+    pub(super) acknowledgers: BTreeSet<(String, String)>,
+    /// Lineage and revision of the document that each satellite which runs has accepted.
+    pub(super) documents: BTreeMap<String, (u64, u64)>,
+    /// The host of the leader, if one is known to lead.
+    pub(super) leader: Option<String>,
+    /// How far the leader sees the operations that run, in its words.
+    pub(super) phases: BTreeMap<OperationId, &'static str>,
+    /// Hosts that a fault has touched lately.
+    pub(super) disturbed: BTreeSet<String>,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            now: Moment::ZERO,
+            state: Arc::new(State::new()),
+            nodes: Vec::new(),
+            acknowledged: BTreeMap::new(),
+            acknowledgers: BTreeSet::new(),
+            documents: BTreeMap::new(),
+            leader: None,
+            phases: BTreeMap::new(),
+            disturbed: BTreeSet::new(),
+        }
+    }
+}
+
+impl Seen {
+    pub(super) fn node(&self, name: &str) -> Option<&NodeSeen> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// A resource in a node's kernel.
+    pub(super) fn in_kernel(&self, node: &str, drbd_name: &str) -> Option<&ResourceSeen> {
+        self.node(node)?.resources.iter().find(|resource| resource.drbd_name == drbd_name)
+    }
+
+    /// What a replica's first volume holds, with or without power.
+    pub(super) fn copy(&self, replica: &v1::Replica) -> Option<&VolumeSeen> {
+        let backing = replica.backing_volumes.first()?;
+        self.node(&replica.node)?.volumes.iter().find(|volume| volume.name == backing.name)
+    }
+
+    /// A block and the acknowledged record that it lacks on a volume, if there is one. Records of one block rise.
+    pub(super) fn missing_on(&self, volume: &VolumeSeen, drbd_name: &str) -> Option<(u64, u64)> {
+        let acknowledged = self.acknowledged.get(drbd_name)?;
+        acknowledged
+            .iter()
+            .map(|(block, record)| (*block, *record))
+            .find(|(block, record)| volume.blocks.get(block).copied().unwrap_or(0) < *record)
+    }
+}
+
+/// Whether a replica has a copy of the data, and is to keep it.
+pub(super) fn keeps_a_copy(replica: &v1::Replica) -> bool {
+    replica.kind() == v1::ReplicaKind::Diskful && replica.lifecycle() == v1::ReplicaLifecycle::Ready
+}
+
+/// Whether Raft knows a node's copy to be behind.
+pub(super) fn is_outdated(resource: &v1::Resource, node: &str) -> bool {
+    resource
+        .arbitration
+        .as_ref()
+        .is_some_and(|arbitration| arbitration.outdated.iter().any(|outdated| outdated.node == node))
+}

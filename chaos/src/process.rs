@@ -1,0 +1,88 @@
+//! A simulated process: a runtime of one thread with a paused clock, which runs only when it is told to.
+//!
+//! Dropping it is `kill -9`: its tasks end where they are, and none of them says goodbye.
+
+use std::{
+    any::Any,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use tokio::{
+    runtime::{Builder, RngSeed, Runtime, UnhandledPanic},
+    time::{Instant, advance, sleep_until},
+};
+
+use crate::clock::{self, Moment};
+
+/// A process of the simulation.
+pub(crate) struct Process {
+    runtime: Runtime,
+    began: Instant,
+    at: Moment,
+    number: u64,
+}
+
+impl Process {
+    /// A process that begins at the moment `at`, with everything that it draws by chance taken from `seed`.
+    ///
+    /// # Panics
+    /// If the system gives no runtime.
+    pub(crate) fn begin(at: Moment, seed: u64) -> Self {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .rng_seed(RngSeed::from_bytes(&seed.to_le_bytes()))
+            .unhandled_panic(UnhandledPanic::ShutdownRuntime)
+            .build()
+            .expect("the machine has a few descriptors left");
+        let began = runtime.block_on(async { Instant::now() });
+        Self { runtime, began, at, number: seed }
+    }
+
+    /// Its seed, which no other process of the simulation has.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Starts a task in it.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
+    }
+
+    /// Does something in it, at once: its tasks are spawned here, and its chances are drawn here.
+    pub(crate) fn act<T>(&self, action: impl FnOnce() -> T) -> T {
+        clock::within(self.began, self.at, || self.runtime.block_on(async { action() }))
+    }
+
+    /// Lets it run up to the moment `until`.
+    ///
+    /// # Errors
+    /// The words of a panic in any of its tasks.
+    pub(crate) fn run_until(&self, until: Moment) -> Result<(), String> {
+        let end = self.began + (until - self.at);
+        clock::within(self.began, self.at, || {
+            catch_unwind(AssertUnwindSafe(|| self.runtime.block_on(async { sleep_until(end).await })))
+                .map_err(words)
+        })
+    }
+
+    /// It got no time up to the moment `until`: its timers are late, and all of them are due at once.
+    pub(crate) fn has_slept_until(&self, until: Moment) {
+        clock::within(self.began, self.at, || {
+            self.runtime.block_on(async {
+                let due = self.began + (until - self.at);
+                advance(due.saturating_duration_since(Instant::now())).await;
+            });
+        });
+    }
+}
+
+fn words(panic: Box<dyn Any + Send>) -> String {
+    match panic.downcast::<String>() {
+        Ok(words) => *words,
+        Err(panic) => {
+            panic.downcast::<&str>().map_or_else(|_| "a panic".to_owned(), |words| (*words).to_owned())
+        }
+    }
+}

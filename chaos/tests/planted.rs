@@ -1,0 +1,133 @@
+//! Each planted defect of the programs turns the ordinary checks red, by the name of what it breaks.
+#![cfg(debug_assertions)]
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use hawser_chaos::{
+    campaign::Campaign,
+    simulation::{Setup, run_with},
+};
+use hawser_planted::{Defect, plant};
+use hawser_proto::v1::DesiredDocument;
+use hawser_satellite::ledger::{Ledger, OrderProgress};
+use prost::Message;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The first of `seeds` that finds something, and what it finds first.
+fn first_found(seeds: u64, setup: impl Fn(u64) -> Setup) -> (u64, String) {
+    let found = (1..=seeds).find_map(|seed| {
+        let outcome = run_with(&setup(seed));
+        outcome.violations.into_iter().next().map(|violation| (seed, violation))
+    });
+    found.unwrap_or_else(|| panic!("{seeds} seeds found nothing"))
+}
+
+/// Asserts that the ordinary campaign finds a defect within so many seeds, as a breach of one of these invariants.
+fn is_found(defect: Defect, seeds: u64, invariants: &[u32]) {
+    let (seed, violation) =
+        first_found(seeds, |seed| Setup { planted: Some(defect), ..Setup::new(seed, MINUTE) });
+
+    println!("{defect}: seed {seed} found: {violation}");
+    let is_meant = |number: &u32| violation.starts_with(&format!("invariant {number}:"));
+    assert!(invariants.iter().any(is_meant), "{defect} was found as something else: {violation}");
+}
+
+#[test]
+fn a_log_without_its_barrier() {
+    is_found(Defect::NoBarrier, 40, &[1]);
+}
+
+#[test]
+fn a_minor_that_is_reused_before_its_removal_is_confirmed() {
+    is_found(Defect::MinorReusedEarly, 10, &[2]);
+}
+
+#[test]
+#[ignore = "not yet seen to be found; the seeds that it takes have to be measured"]
+fn a_synced_that_ignores_its_number() {
+    is_found(Defect::SyncedIgnoresNumber, 40, &[5]);
+}
+
+#[test]
+fn an_order_of_a_lower_revision_that_is_obeyed() {
+    is_found(Defect::OlderOrderObeyed, 10, &[6]);
+}
+
+#[test]
+fn a_late_report_that_is_taken_for_a_new_incarnation() {
+    is_found(Defect::LateReportBelieved, 10, &[2, 10]);
+}
+
+#[test]
+#[ignore = "not yet seen to be found; the seeds that it takes have to be measured"]
+fn an_acknowledged_command_that_a_new_leader_drops() {
+    is_found(Defect::AcknowledgedDropped, 60, &[1]);
+}
+
+/// Nothing carries out a one-shot order yet; whoever will asks the ledger first, and that is what forgets.
+#[test]
+fn a_one_shot_order_that_is_run_twice() {
+    /// How often the order runs when the satellite is killed during its first run and started again.
+    fn runs() -> usize {
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let document = DesiredDocument {
+            cluster_id: "c".into(),
+            node: "n1".into(),
+            lineage: 1,
+            revision: 1,
+            ..DesiredDocument::default()
+        };
+        let start = || {
+            let ledger = Ledger::open(directory.path(), "c", "n1", "boot-1").unwrap();
+            runtime.block_on(ledger.accept(document.encode_to_vec())).unwrap();
+            let runs = ledger.order(7).is_none();
+            if runs {
+                runtime.block_on(ledger.note_order(7, OrderProgress::Started)).unwrap();
+            }
+            usize::from(runs)
+        };
+        start() + start()
+    }
+    assert_eq!(runs(), 1);
+
+    let _planted = plant(Defect::OrderRunTwice);
+
+    assert_eq!(runs(), 2);
+}
+
+/// Not a defect of the programs: people who read what is at hand. The checker of answers has to notice.
+#[test]
+fn reads_of_what_is_at_hand() {
+    let (seed, violation) = first_found(20, |seed| Setup { stale_reads: true, ..Setup::new(seed, MINUTE) });
+
+    println!("stale reads: seed {seed} found: {violation}");
+    assert!(violation.starts_with("invariant 1: no single object"), "{violation}");
+}
+
+#[test]
+fn a_seed_that_fails_says_how_to_run_it_again_and_what_happened() {
+    let campaign = Campaign {
+        seeds: 1..4,
+        time: MINUTE,
+        jobs: 1,
+        twice: false,
+        planted: Some(Defect::MinorReusedEarly),
+    };
+
+    let summary = campaign.run(|_| ());
+
+    let words = summary.to_string();
+    let failed = summary.failed.first().unwrap_or_else(|| panic!("nothing was found: {words}"));
+    let again = format!(
+        "again: target/debug/hawser-chaos --seeds 1 --from {} --seconds 60 --trace --plant minor-reused-early",
+        failed.seed
+    );
+    assert!(words.contains(&again), "{words}");
+    let told = |what: &str| failed.trace.lines().any(|line| line.contains(what));
+    for what in ["violation    invariant 2: ", "the controller starts", "create r0 ", "during"] {
+        assert!(told(what), "the trace does not tell {what:?}:\n{}", failed.trace);
+    }
+}
