@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hawser_plan::observed::Role;
+use hawser_plan::observed::{DiskState, Role};
+use hawser_satellite::host::sim::{NodeSeen, ResourceSeen};
 
 use super::seen::Seen;
 
@@ -41,7 +42,7 @@ fn two_at_once(seen: &Seen) -> Vec<String> {
     let mut primaries: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for node in &seen.nodes {
         for resource in &node.resources {
-            if resource.role == Role::Primary && !resource.suspended {
+            if lets_io_through(node, resource) {
                 primaries.entry(&resource.drbd_name).or_default().push(&node.name);
             }
         }
@@ -51,6 +52,18 @@ fn two_at_once(seen: &Seen) -> Vec<String> {
         .filter(|(_, nodes)| nodes.len() > 1)
         .map(|(resource, nodes)| format!("invariant 3: {resource} is Primary on {}", nodes.join(" and ")))
         .collect()
+}
+
+/// Also where its gate is still to be opened. A loser on its way back is Primary for a moment after its disk was
+/// detached and its gate led to errors.
+fn lets_io_through(node: &NodeSeen, resource: &ResourceSeen) -> bool {
+    let prefix = format!("hawser-{}-", resource.drbd_name);
+    let mut gates = node.gates.iter().filter(|(name, _)| name.starts_with(&prefix)).peekable();
+    let can = match gates.peek() {
+        Some(_) => gates.any(|(_, leads_to_device)| *leads_to_device),
+        None => resource.disk != DiskState::Diskless,
+    };
+    resource.role == Role::Primary && !resource.suspended && can
 }
 
 #[cfg(test)]
@@ -68,6 +81,30 @@ mod tests {
 
         seen.nodes[0].resources[0].suspended = true;
         assert_eq!(Primaries::default().check(&seen), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_primary_whose_gate_leads_to_errors_or_that_has_neither_gate_nor_disk_lets_nothing_through() {
+        type Change = fn(&mut NodeSeen);
+        let table: [(&str, Change, usize); 4] = [
+            ("the loser's gate leads to its device", |_| (), 1),
+            ("it leads to errors", |loser| loser.gates[0].1 = false, 0),
+            ("it is gone, and the disk is there", |loser| loser.gates.clear(), 1),
+            (
+                "it is gone, and so is the disk",
+                |loser| {
+                    loser.gates.clear();
+                    loser.resources[0].disk = DiskState::Diskless;
+                },
+                0,
+            ),
+        ];
+        for (what, change, found) in table {
+            let mut seen = in_order();
+            seen.nodes[1].resources[0].role = Role::Primary;
+            change(&mut seen.nodes[0]);
+            assert_eq!(Primaries::default().check(&seen).len(), found, "{what}");
+        }
     }
 
     #[test]

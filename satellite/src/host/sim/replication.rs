@@ -428,7 +428,7 @@ impl State {
         }
     }
 
-    /// A new generation begins with the first write that the peer does not get.
+    /// A new generation begins with the first write that the peer does not get, and with a promotion alone.
     fn begin_generation(&mut self, node: &str, drbd_name: &str) {
         if !self.resource(node, drbd_name).is_some_and(|found| std::mem::take(&mut found.new_generation_due))
         {
@@ -495,7 +495,10 @@ impl State {
                 return Promotion::AskArbiter(refusal);
             }
             resource.disk = DiskState::UpToDate;
+            resource.role = Role::Primary;
             resource.new_generation_due = true;
+            self.begin_generation(node, drbd_name);
+            return Promotion::Done;
         }
         resource.role = Role::Primary;
         Promotion::Done
