@@ -128,7 +128,15 @@ pub async fn open<S: Inbound>(
         NodeSeen::opened(session.id, lineage, hello.observed.unwrap_or_default(), document, Instant::now()),
     );
     let running = async move {
-        let end = Running { reign: reign.clone(), view, session: session.clone(), inbound, sent }.run().await;
+        let running = Running {
+            reign: reign.clone(),
+            view,
+            session: session.clone(),
+            inbound,
+            sent,
+            unanswered: false,
+        };
+        let end = running.run().await;
         reign.observed.close(&session.node, session.id);
         reign.sessions.close(&session);
         tracing::info!(node = session.node, session = session.id, reason = %end, "a satellite's session has ended");
@@ -190,6 +198,8 @@ struct Running<S> {
     inbound: S,
     /// The newest document that the satellite has or was sent.
     sent: DocumentVersion,
+    /// It was sent and not answered yet.
+    unanswered: bool,
 }
 
 impl<S: Inbound> Running<S> {
@@ -229,22 +239,28 @@ impl<S: Inbound> Running<S> {
         }
     }
 
+    /// One at a time: what changes until the satellite has written the last one down goes into the next, however fast
+    /// it changes, and no more than one waits in memory.
     async fn send_document_if_newer(&mut self) -> Result<(), SessionError> {
         let node = &self.session.node;
         let state = self.view.state();
         let revision = not_lost(&state, node)?.document_revision();
         let newest = DocumentVersion { lineage: state.cluster().lineage(), revision };
-        if newest <= self.sent {
+        if newest <= self.sent || self.unanswered {
             return Ok(());
         }
         if let Some(document) = state.document(node) {
             self.session.send(controller_message::Message::Document(document.encode_to_vec())).await;
             self.sent = newest;
+            self.unanswered = true;
         }
         Ok(())
     }
 
-    fn take(&self, message: Option<Result<v1::SatelliteMessage, tonic::Status>>) -> Result<(), SessionError> {
+    fn take(
+        &mut self,
+        message: Option<Result<v1::SatelliteMessage, tonic::Status>>,
+    ) -> Result<(), SessionError> {
         use satellite_message::Message;
         let message = match message {
             None => return Err(SessionError::Broken("the satellite hung up".into())),
@@ -257,6 +273,9 @@ impl<S: Inbound> Running<S> {
             Some(Message::Answer(answer)) => {
                 if !answer.refused.is_empty() {
                     tracing::error!(%node, revision = answer.revision, reason = answer.refused, "a satellite refused its orders");
+                }
+                if answer.version() >= self.sent {
+                    self.unanswered = false;
                 }
                 self.reign.observed.answer(node, *id, answer);
             }

@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod cluster;
+mod documents;
 mod lifecycle;
 mod limits;
 mod listing;
