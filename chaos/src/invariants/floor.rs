@@ -1,10 +1,6 @@
 //! 4: no step leaves fewer complete copies than the floor, which is one for the layouts there are. A copy counts where
 //! it lies on a disk, with or without power: what has no power comes back.
-//!
-//! DRBD lets a crashed Primary be the source of the sync to a survivor that was granted the resource but is not promoted
-//! yet. As long as that sync goes on, the source counts although it is marked as outdated: it holds everything.
 
-use hawser_plan::observed::{ConnectionState, DiskState};
 use hawser_proto::v1;
 
 use super::seen::{Seen, is_outdated, keeps_a_copy};
@@ -23,21 +19,10 @@ pub(super) fn check(seen: &Seen) -> Vec<String> {
 
 fn is_complete(seen: &Seen, resource: &v1::Resource, replica: &v1::Replica) -> bool {
     keeps_a_copy(replica)
-        && (!is_outdated(resource, &replica.node) || is_source_of_a_sync(seen, resource, replica))
+        && !is_outdated(resource, &replica.node)
         && seen
             .copy(replica)
             .is_some_and(|copy| copy.consistent && seen.missing_on(copy, &resource.drbd_name).is_none())
-}
-
-fn is_source_of_a_sync(seen: &Seen, resource: &v1::Resource, replica: &v1::Replica) -> bool {
-    let mut others = resource.replicas.iter().filter(|other| other.node != replica.node);
-    others.any(|other| {
-        keeps_a_copy(other)
-            && !is_outdated(resource, &other.node)
-            && seen.in_kernel(&other.node, &resource.drbd_name).is_some_and(|kernel| {
-                kernel.connection == ConnectionState::Connected && kernel.disk == DiskState::Inconsistent
-            })
-    })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 use hawser_proto::ids::{OutdateNumber, Revision};
 
 use crate::{
-    desired::{Attachment, Replica},
+    desired::{Attachment, Peer, Replica},
     observed::{ConnectionState, DiskState, KernelResource, Looked, Role},
     plan::{Next, Note, Plan, Question},
     situation::{Situation, connected},
@@ -99,9 +99,8 @@ fn running(
             plan.wait("this replica may be behind; its disk is attached once a peer is connected".to_owned());
         }
     }
-    for peer in &replica.peers {
-        let connection = kernel.peers.get(&peer.node).map(|found| found.connection);
-        if matches!(connection, None | Some(ConnectionState::StandAlone)) {
+    for peer in replica.peers.iter().filter(|peer| !holds_out(situation, replica, kernel, peer)) {
+        if !tries(kernel, peer) {
             plan.run(Step::Connect(Connection { configuration: drbd.clone(), peer: peer.node.clone() }));
         }
     }
@@ -109,7 +108,40 @@ fn running(
         plan.run(Step::TakeDown { drbd_name: drbd.drbd_name.clone() });
         plan.run(Step::BringUp { configuration: drbd.clone(), attach: true, connect: true });
     }
-    if plan.runs() { Next::Stop } else { Next::Above }
+    if plan.runs() {
+        return Next::Stop;
+    }
+    for peer in replica.peers.iter().filter(|peer| holds_out(situation, replica, kernel, peer)) {
+        if tries(kernel, peer) {
+            // It may connect just before this: then nothing that is seen until it is down passes for a sync.
+            plan.proves_nothing_since =
+                plan.proves_nothing_since.into_iter().chain(peer.outdated_number).min();
+            plan.run(Step::Disconnect(Connection { configuration: drbd.clone(), peer: peer.node.clone() }));
+        }
+    }
+    // With the connection down, the promotion may follow in the same go.
+    Next::Above
+}
+
+/// Whether the kernel has a connection to the peer, or tries to have one.
+fn tries(kernel: &KernelResource, peer: &Peer) -> bool {
+    let connection = kernel.peers.get(&peer.node).map(|found| found.connection);
+    !matches!(connection, None | Some(ConnectionState::StandAlone))
+}
+
+/// Whoever has the right to write and is not promoted yet does not let an outdated peer connect: a Primary that has
+/// crashed and is back would be the source of a sync, and should it fail again in that sync, no complete copy would be
+/// left. Promoted, this side begins a new generation and is the source itself.
+fn holds_out(situation: &Situation<'_>, replica: &Replica, kernel: &KernelResource, peer: &Peer) -> bool {
+    replica.owner == situation.node
+        && replica.attachment == Attachment::Attached
+        && kernel.role != Role::Primary
+        && peer.diskful
+        && peer.outdated_number.is_some()
+        && connected(kernel, &peer.node).is_none()
+        && !situation.arbitration.refused.contains_key(&peer.node)
+        && !situation.behind(replica)
+        && all_disks(replica, kernel, |disk| matches!(disk, DiskState::UpToDate | DiskState::Consistent))
 }
 
 /// A disk that came up beside a peer which is gone for good says only that it is consistent, for it has not met that

@@ -4,7 +4,10 @@ use hawser_plan::{
     Question,
     observed::{ConnectionState, DiskState, GateTable, Looked, OpenerState, Role},
 };
-use hawser_proto::{ids::OwnerGeneration, v1::DesiredAttachment};
+use hawser_proto::{
+    ids::{OutdateNumber, OwnerGeneration},
+    v1::DesiredAttachment,
+};
 
 use crate::scene::{Scene, shown};
 
@@ -75,26 +78,73 @@ fn without_its_peer_a_node_is_promoted_only_after_the_peer_was_outdated_for_that
     // The document may be older than a sync that made the peer current again.
     let mut in_document = scene.clone();
     in_document.peer_outdated_in_document(40);
-    assert_eq!((in_document.plan().questions, in_document.actions().len()), (outdate_n2(), 0));
+    assert_eq!(
+        (in_document.plan().questions, in_document.actions()),
+        (outdate_n2(), vec!["disconnect".into()])
+    );
 
     let mut refused = in_document.clone();
     refused.arbitration.refused.insert("n2".into(), "n2 owns it".into());
-    assert_eq!(refused.plan().questions, []);
+    assert_eq!((refused.plan().questions, refused.actions().len()), (vec![], 0));
     assert_eq!(refused.waits(), "may not go on without n2: n2 owns it");
 
     let mut granted = scene.clone();
     granted.arbitration.confirmed = false;
     granted.grant("n2", 41);
-    for (number, expected) in
-        [(0, &[][..]), (40, &[]), (41, &["promote", "open-gate"]), (42, &["promote", "open-gate"])]
-    {
+    let promoted = &["disconnect", "promote", "open-gate"][..];
+    for (number, expected) in [(0, &[][..]), (40, &["disconnect"]), (41, promoted), (42, promoted)] {
         granted.peer_outdated_in_document(number);
         assert_eq!(granted.actions(), expected, "outdated by {number} in the document");
         assert_eq!(granted.plan().questions, []);
         assert_eq!(
-            expected.is_empty(),
+            expected != promoted,
             granted.waits().contains("waits for the document that has n2 as outdated")
         );
+    }
+}
+
+#[test]
+fn who_may_write_and_is_not_promoted_yet_keeps_an_outdated_peer_away() {
+    let mut scene = Scene::owned();
+    scene.cut();
+    scene.peer_outdated_in_document(40);
+    assert_eq!(scene.actions(), ["disconnect"]);
+    assert_eq!(scene.plan().proves_nothing_since, Some(OutdateNumber::new(40)));
+
+    let mut kept_away = scene.clone();
+    kept_away.peer().connection = ConnectionState::StandAlone;
+    assert_eq!(kept_away.actions(), [""; 0]);
+
+    type Change = fn(&mut Scene);
+    let cases: [(&str, &[&str], Change); 7] = [
+        ("promoted, it lets the peer come", &["open-gate", "connect"], |scene| {
+            scene.kernel().role = Role::Primary
+        }),
+        ("the owner is another", &["connect"], |scene| scene.wanted.owner = "n2".into()),
+        ("nobody wants it attached", &["connect"], |scene| {
+            scene.wanted.attachment = DesiredAttachment::Detached.into();
+        }),
+        ("the peer is not outdated", &["connect"], |scene| scene.peer_outdated_in_document(0)),
+        ("the controllers said no", &["connect"], |scene| {
+            scene.arbitration.refused.insert("n2".into(), "n2 owns it".into());
+        }),
+        ("this side is behind itself", &["connect"], |scene| scene.remembered.behind = true),
+        ("this side has no usable disk", &["connect"], |scene| {
+            scene.remembered.current_in_boot = false;
+            scene.disk(DiskState::Inconsistent);
+        }),
+    ];
+    for (what, expected, change) in cases {
+        let mut scene = kept_away.clone();
+        change(&mut scene);
+        let mut all = scene.actions();
+        if what.starts_with("promoted") {
+            // The gate comes first, and the layers below only after a new look.
+            assert_eq!(all, ["open-gate"], "{what}");
+            scene.gate(GateTable::Linear, 0);
+            all.extend(scene.actions());
+        }
+        assert_eq!(all, expected, "{what}");
     }
 }
 

@@ -313,6 +313,19 @@ proptest! {
     }
 
     #[test]
+    fn only_an_outdated_peer_that_is_away_is_kept_away_and_only_until_the_promotion(scene in scene()) {
+        let plan = scene.plan();
+        if !has(&plan, "disconnect") {
+            return Ok(());
+        }
+        let kernel = scene.found.kernel.present().unwrap();
+        prop_assert!(kernel.peers["n2"].connection != ConnectionState::Connected);
+        prop_assert!(scene.wanted.peers[1].outdated_number().is_some());
+        prop_assert!(kernel.role != Role::Primary && scene.wanted.owner == "n1");
+        prop_assert!(scene.wanted.attachment() == DesiredAttachment::Attached);
+    }
+
+    #[test]
     fn storage_is_touched_only_under_this_replicas_mark(scene in scene()) {
         let plan = scene.plan();
         let touched = has(&plan, "remove-storage") || has(&plan, "create-metadata") || has(&plan, "create-storage");
