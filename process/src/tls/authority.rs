@@ -264,6 +264,10 @@ fn cluster_id_of(certificate_pem: &str) -> Result<String, String> {
     if !certificate.is_ca() {
         return Err(format!("{AUTHORITY_FILE} is not the certificate of an authority"));
     }
+    // It signs itself. Nobody else would notice a damaged name before certificates for it have been signed.
+    if certificate.verify_signature(None).is_err() {
+        return Err(format!("{AUTHORITY_FILE} is damaged: its own signature does not fit it"));
+    }
     let names = certificate.subject_alternative_name().map_err(|error| error.to_string())?;
     names
         .iter()

@@ -138,7 +138,8 @@ async fn commands_run_in_a_node_with_input_output_code_and_storage_tools() {
 
     let write = "dd if=/dev/zero of=/dev/vg0/v0 bs=4k count=1 oflag=direct conv=notrunc";
     let read = "dd if=/dev/vg0/v0 of=/dev/null bs=4k count=1 iflag=direct";
-    text(&lab, "n1", write).await;
+    // Synced: a pool whose own metadata cannot be written while the disk fails would stay failed afterwards.
+    text(&lab, "n1", &format!("{write},fsync")).await;
     lab.fail_disk("n1").await.unwrap();
     for command in [read, write] {
         let failed = lab.exec("n1", &["sh", "-c", command]).await.unwrap();
