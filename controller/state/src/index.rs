@@ -24,8 +24,8 @@ pub(crate) struct Index {
     pub(crate) minors: NumberPool,
     /// Node → its ports. A node without an entry has given none yet.
     pub(crate) ports: OrdMap<String, NumberPool>,
-    /// (node, resource), of all replicas that are not confirmed as removed or still hold numbers.
-    pub(crate) replicas: OrdSet<(String, String)>,
+    /// Node → the resources with a replica there that is not confirmed as removed or still holds numbers.
+    pub(crate) replicas: OrdMap<String, OrdSet<String>>,
     /// Group → how many resources were made from it.
     pub(crate) resources_by_group: OrdMap<String, u64>,
     /// (resource, operation) of the operations that run.
@@ -44,7 +44,7 @@ impl Index {
         Self {
             minors: NumberPool::new((cluster.first_minor, cluster.last_minor)),
             ports: OrdMap::new(),
-            replicas: OrdSet::new(),
+            replicas: OrdMap::new(),
             resources_by_group: OrdMap::new(),
             running: OrdSet::new(),
             finished: OrdSet::new(),
@@ -69,7 +69,7 @@ impl Index {
             if replica.port != 0 {
                 free &= self.ports_of(&replica.node).take(replica.port);
             }
-            self.replicas.insert((replica.node.clone(), resource.name.clone()));
+            self.replicas.entry(replica.node.clone()).or_default().insert(resource.name.clone());
         }
         *self.resources_by_group.entry(resource.group.clone()).or_insert(0) += 1;
         free
@@ -84,7 +84,12 @@ impl Index {
             if replica.port != 0 {
                 self.ports_of(&replica.node).release(replica.port);
             }
-            self.replicas.remove(&(replica.node.clone(), resource.name.clone()));
+            if let Some(resources) = self.replicas.get_mut(&replica.node) {
+                resources.remove(&resource.name);
+                if resources.is_empty() {
+                    self.replicas.remove(&replica.node);
+                }
+            }
         }
         match self.resources_by_group.get(&resource.group) {
             Some(count) if *count > 1 => {

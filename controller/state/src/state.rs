@@ -12,7 +12,7 @@ use hawser_proto::{
         SnapshotRecord, StoragePool, snapshot_record::Record,
     },
 };
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
@@ -172,11 +172,12 @@ impl State {
 
     /// The resources with a replica on a node, by name; also those whose removal goes on.
     pub fn resources_on<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a Resource> {
-        self.index
-            .replicas
-            .range((node.to_owned(), String::new())..)
-            .take_while(move |(of, _)| of == node)
-            .filter_map(|(_, resource)| self.resource(resource))
+        self.index.replicas.get(node).into_iter().flatten().filter_map(|resource| self.resource(resource))
+    }
+
+    /// How many resources have a replica on a node, without a look at each.
+    pub fn count_resources_on(&self, node: &str) -> usize {
+        self.index.replicas.get(node).map_or(0, OrdSet::len)
     }
 
     /// The attachments, by resource and node.

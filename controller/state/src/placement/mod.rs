@@ -317,7 +317,7 @@ fn score(state: &State, pool: &StoragePool, free_bytes: u64, bytes: u64) -> u64 
     };
     let promisable = promisable_bytes(pool);
     let promisable_left = promisable.saturating_sub(pool.promised_bytes).saturating_sub(bytes);
-    let replicas = state.resources_on(&pool.node).count() as u64;
+    let replicas = state.count_resources_on(&pool.node) as u64;
     WEIGHT_PROMISABLE * permille(promisable_left, promisable)
         + WEIGHT_FREE * permille(free_bytes.saturating_sub(bytes), pool.capacity_bytes)
         + WEIGHT_FEW_REPLICAS * 1000 / (1 + replicas)
