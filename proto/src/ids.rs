@@ -220,6 +220,15 @@ impl v1::Node {
     }
 }
 
+impl v1::Replica {
+    /// Whether it is to be removed: its peers are to let go of it, and nothing may count on it.
+    #[must_use]
+    pub fn is_going(&self) -> bool {
+        use v1::ReplicaLifecycle::{Leaving, Removed, Removing};
+        matches!(self.lifecycle(), Leaving | Removing | Removed)
+    }
+}
+
 impl v1::DesiredPeer {
     /// The `Outdate` that stands for this peer.
     #[must_use]

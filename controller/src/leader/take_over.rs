@@ -61,10 +61,7 @@ pub fn decide(
     let held_replica = resource.replicas.iter().find(|replica| replica.node == holder);
     let own_replica = resource.replicas.iter().find(|replica| replica.node == node);
     // What cannot work at all is for the state to refuse, in its words.
-    let can_take = |replica: &&v1::Replica| {
-        use v1::ReplicaLifecycle::{Leaving, Removed, Removing};
-        is_diskful(replica) && !matches!(replica.lifecycle(), Leaving | Removing | Removed)
-    };
+    let can_take = |replica: &&v1::Replica| is_diskful(replica) && !replica.is_going();
     let (Some(held), Some(own)) = (held_replica, own_replica.filter(can_take)) else {
         return Decision::Grant;
     };

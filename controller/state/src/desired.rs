@@ -95,10 +95,7 @@ fn wanted(state: &State, resource: &Resource, replica: &Replica) -> DesiredRepli
             .find(|outdated| outdated.node == node)
             .map_or(0, |outdated| outdated.number)
     };
-    let is_let_go = |peer: &&Replica| {
-        use ReplicaLifecycle::{Leaving, Removed, Removing};
-        peer.node != replica.node && matches!(peer.lifecycle(), Leaving | Removing | Removed)
-    };
+    let is_let_go = |peer: &&Replica| peer.node != replica.node && peer.is_going();
     let mut peers: Vec<DesiredPeer> = resource
         .replicas
         .iter()

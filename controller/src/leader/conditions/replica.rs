@@ -241,10 +241,7 @@ impl Look<'_> {
     fn replication(&self, report: &v1::ReplicaObserved, observed: &Observed) -> Vec<v1::Condition> {
         let mut found = Vec::new();
         let (resource, node) = (&self.resource.name, self.node);
-        let peers = self.resource.replicas.iter().filter(|peer| {
-            use v1::ReplicaLifecycle::{Leaving, Removed, Removing};
-            peer.node != self.node && !matches!(peer.lifecycle(), Leaving | Removing | Removed)
-        });
+        let peers = self.resource.replicas.iter().filter(|peer| peer.node != self.node && !peer.is_going());
         for peer in peers {
             let Some(seen) = connected(report, &peer.node) else {
                 let word = report.peers.iter().find(|seen| seen.node == peer.node);

@@ -44,10 +44,9 @@ fn is_revoked(state: &State, resource: &v1::Resource, mark: &v1::OutdatedReplica
 }
 
 fn has_caught_up(observed: &Observed, resource: &v1::Resource, mark: &v1::OutdatedReplica) -> bool {
-    use v1::ReplicaLifecycle::{Creating, Ready};
     let behind = resource.replicas.iter().find(|replica| replica.node == mark.node);
-    let stays = |replica: &&v1::Replica| matches!(replica.lifecycle(), Creating | Ready);
-    let Some(behind) = behind.filter(|replica| is_diskful(replica)).filter(stays) else { return false };
+    let stays = |replica: &&v1::Replica| is_diskful(replica) && !replica.is_going();
+    let Some(behind) = behind.filter(stays) else { return false };
     let since =
         if is_planted(Defect::SyncedIgnoresNumber) { Revision::default() } else { mark.number().revision() };
     // Equal to a copy that is not behind itself; where somebody may write, to the writer's.

@@ -175,7 +175,7 @@ fn check_diskful(resource: &Resource, node: &str) -> Verdict<()> {
 
 /// Whether the replica on `node` is not to be removed.
 fn check_stays(resource: &Resource, node: &str) -> Verdict<()> {
-    let leaves = resource.replicas.iter().any(|replica| replica.node == node && replica::is_going(replica));
+    let leaves = resource.replicas.iter().any(|replica| replica.node == node && replica.is_going());
     if leaves {
         let message = format!("the replica of resource {} on node {node} is being removed", resource.name);
         return Err(Denial::new(RejectionReason::Precondition, "node", message));

@@ -59,7 +59,7 @@ fn has_the_last_complete_copy(resource: &Resource, node: &str) -> bool {
     let is_complete = |replica: &Replica| {
         replica.node == node
             && replica.kind() == ReplicaKind::Diskful
-            && !replica::is_going(replica)
+            && !replica.is_going()
             && !resource.arbitration.as_ref().is_some_and(|known| is_outdated(known, node))
     };
     resource.lifecycle() == ResourceLifecycle::Ready
@@ -117,7 +117,7 @@ fn go_on_without(transaction: &mut Transaction<'_>, name: &str, node: &str) -> V
     let stays = |replica: &&Replica| {
         replica.node != node
             && replica.kind() == ReplicaKind::Diskful
-            && !replica::is_going(replica)
+            && !replica.is_going()
             && !is_on_lost_node(transaction.state(), replica)
     };
     let staying: Vec<String> =

@@ -87,7 +87,7 @@ fn check_room_for(resource: &Resource, node: &str) -> Verdict<()> {
         )));
     }
     if let Some(there) = resource.replicas.iter().find(|replica| replica.node == node) {
-        let message = if is_going(there) {
+        let message = if there.is_going() {
             format!("the replica of resource {name} on node {node} is being removed: wait until it is gone")
         } else {
             format!("resource {name} has a replica on node {node} already")
@@ -96,7 +96,7 @@ fn check_room_for(resource: &Resource, node: &str) -> Verdict<()> {
     }
     if resource.replicas.len() >= MOST_ON_8_4 {
         let nodes: Vec<&str> = resource.replicas.iter().map(|replica| replica.node.as_str()).collect();
-        let hint = match resource.replicas.iter().find(|replica| is_going(replica)) {
+        let hint = match resource.replicas.iter().find(|replica| replica.is_going()) {
             Some(going) => format!("wait until the one on node {} is gone", going.node),
             None => "remove one first".to_owned(),
         };
@@ -160,7 +160,7 @@ pub(super) fn begin_leaving(transaction: &mut Transaction<'_>, resource: Resourc
         );
         return Err(Denial::not_found("node", message));
     };
-    if is_going(replica) {
+    if replica.is_going() {
         let running = operations::running(transaction.state(), OperationKind::DeleteReplica, &name, node);
         return Ok(Success::operation(running));
     }
@@ -330,12 +330,6 @@ pub(super) fn order(resource: &mut Resource, node: &str, lifecycle: ReplicaLifec
 /// The replica on a node.
 pub(super) fn on<'a>(resource: &'a mut Resource, node: &str) -> Option<&'a mut Replica> {
     resource.replicas.iter_mut().find(|replica| replica.node == node)
-}
-
-/// Whether a replica is to be removed.
-pub(super) fn is_going(replica: &Replica) -> bool {
-    use ReplicaLifecycle::{Leaving, Removed, Removing};
-    matches!(replica.lifecycle(), Leaving | Removing | Removed)
 }
 
 #[cfg(test)]
