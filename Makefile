@@ -3,7 +3,7 @@ CARGO ?= cargo
 PROFILE_DIR = target/debug
 LAB = $(PROFILE_DIR)/hawser-lab
 
-.PHONY: build setup demo test bench check chaos hostile lab-up lab-down
+.PHONY: build setup demo test bench check chaos soak hostile lab-up lab-down
 
 build:
 	$(CARGO) build --workspace --bins
@@ -26,6 +26,12 @@ bench: setup
 SEEDS ?= 200
 chaos: build
 	$(PROFILE_DIR)/hawser-chaos --seeds $(SEEDS)
+
+# One simulated cluster for so many hours, with a fault a minute: does what is kept stay bounded?
+HOURS ?= 24
+soak:
+	$(CARGO) build --release --workspace --bins
+	target/release/hawser-chaos --soak $(HOURS)
 
 # Feeds everything that reads hostile input, in place of the second that `make test` takes for each.
 SECONDS_EACH ?= 60

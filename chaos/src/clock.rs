@@ -29,6 +29,11 @@ pub(crate) fn within<T>(began: Instant, at: Moment, work: impl FnOnce() -> T) ->
     done
 }
 
+/// Whether a process runs in this thread.
+pub(crate) fn is_within() -> bool {
+    RUNNING.get().is_some()
+}
+
 /// Notes the moment up to which all processes have run.
 pub(crate) fn all_have_reached(moment: Moment) {
     BETWEEN.set(moment);

@@ -116,6 +116,13 @@ impl Disk {
         self.platters().logs.values().next_back()?.cached.entries.get(&index).cloned()
     }
 
+    /// Entries of the largest log on it, and their bytes.
+    #[must_use]
+    pub fn size(&self) -> (usize, usize) {
+        let size = |log: &Log| (log.cached.entries.len(), log.cached.entries.values().map(Vec::len).sum());
+        self.platters().logs.values().map(size).max().unwrap_or_default()
+    }
+
     fn platters(&self) -> MutexGuard<'_, Platters> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::Parser;
-use hawser_chaos::campaign::Campaign;
+use hawser_chaos::{campaign::Campaign, loaded_satellite, soak::soak};
 use tracing_subscriber::EnvFilter;
 
 /// Runs simulated clusters under faults. Each seed decides everything: size, work and faults.
@@ -25,6 +25,13 @@ struct Arguments {
     /// Simulated seconds with faults.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// Instead: one seed for so many simulated hours, with about one request a second and a fault a minute; prints each
+    /// hour how large everything is that is kept.
+    #[arg(long, value_name = "HOURS")]
+    soak: Option<u64>,
+    /// Instead: a satellite with so many replicas over a simulated system; prints how many bytes of memory it takes.
+    #[arg(long, value_name = "REPLICAS")]
+    satellite_with: Option<u32>,
     /// Print the whole trace of each run.
     #[arg(long)]
     trace: bool,
@@ -51,6 +58,13 @@ fn main() -> anyhow::Result<ExitCode> {
         .without_time()
         .init();
     let arguments = Arguments::parse();
+    if let Some(replicas) = arguments.satellite_with {
+        writeln!(io::stdout(), "{}", loaded_satellite::hold(replicas)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(hours) = arguments.soak {
+        return run_soak(&arguments, hours);
+    }
     let campaign = Campaign {
         seeds: arguments.from..arguments.from + arguments.seeds,
         time: Duration::from_secs(arguments.seconds),
@@ -74,5 +88,19 @@ fn main() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     writeln!(out, "the traces are in {}", arguments.directory.display())?;
+    Ok(ExitCode::FAILURE)
+}
+
+fn run_soak(arguments: &Arguments, hours: u64) -> anyhow::Result<ExitCode> {
+    let soak = soak(arguments.from, Duration::from_secs(hours * 3600));
+    let mut out = io::stdout().lock();
+    writeln!(out, "{soak}")?;
+    if soak.passed() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let path = arguments.directory.join(format!("soak-{}.trace", arguments.from));
+    std::fs::create_dir_all(&arguments.directory)?;
+    std::fs::write(&path, &soak.outcome.trace)?;
+    writeln!(out, "the end of the trace is in {}", path.display())?;
     Ok(ExitCode::FAILURE)
 }

@@ -3,17 +3,25 @@
 //! Dropping it is `kill -9`: its tasks end where they are, and none of them says goodbye.
 
 use std::{
-    any::Any,
+    cell::RefCell,
     future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook},
+    sync::Once,
 };
 
 use tokio::{
-    runtime::{Builder, RngSeed, Runtime, UnhandledPanic},
+    runtime::{Builder, RngSeed, Runtime},
     time::{Instant, advance, sleep_until},
 };
 
 use crate::clock::{self, Moment};
+
+static LISTENS: Once = Once::new();
+
+thread_local! {
+    /// The words of the first panic in the process that runs. A task's ends that task alone; a real process ends.
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
 
 /// A process of the simulation.
 pub(crate) struct Process {
@@ -29,11 +37,11 @@ impl Process {
     /// # Panics
     /// If the system gives no runtime.
     pub(crate) fn begin(at: Moment, seed: u64) -> Self {
+        listen_for_panics();
         let runtime = Builder::new_current_thread()
             .enable_all()
             .start_paused(true)
             .rng_seed(RngSeed::from_bytes(&seed.to_le_bytes()))
-            .unhandled_panic(UnhandledPanic::ShutdownRuntime)
             .build()
             .expect("the machine has a few descriptors left");
         let began = runtime.block_on(async { Instant::now() });
@@ -62,8 +70,13 @@ impl Process {
     pub(crate) fn run_until(&self, until: Moment) -> Result<(), String> {
         let end = self.began + (until - self.at);
         clock::within(self.began, self.at, || {
-            catch_unwind(AssertUnwindSafe(|| self.runtime.block_on(async { sleep_until(end).await })))
-                .map_err(words)
+            let ended =
+                catch_unwind(AssertUnwindSafe(|| self.runtime.block_on(async { sleep_until(end).await })));
+            match (PANIC.take(), ended) {
+                (Some(words), _) => Err(words),
+                (None, Ok(())) => Ok(()),
+                (None, Err(_)) => Err("a panic without words".to_owned()),
+            }
         })
     }
 
@@ -78,11 +91,18 @@ impl Process {
     }
 }
 
-fn words(panic: Box<dyn Any + Send>) -> String {
-    match panic.downcast::<String>() {
-        Ok(words) => *words,
-        Err(panic) => {
-            panic.downcast::<&str>().map_or_else(|_| "a panic".to_owned(), |words| (*words).to_owned())
-        }
-    }
+/// Keeps the words of a panic in a simulated process, in place of printing them.
+fn listen_for_panics() {
+    LISTENS.call_once(|| {
+        let before = take_hook();
+        set_hook(Box::new(move |panic| {
+            if clock::is_within() {
+                PANIC.with_borrow_mut(|words| {
+                    words.get_or_insert_with(|| panic.to_string());
+                });
+            } else {
+                before(panic);
+            }
+        }));
+    });
 }

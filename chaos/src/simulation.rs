@@ -19,11 +19,11 @@ use crate::{
         Invariants,
         operations::{KindAndPhase, PHASES},
     },
+    pace::Pace,
+    sample::Sample,
 };
 
-/// Between two looks at the invariants.
-const STEP: Duration = Duration::from_millis(100);
-/// The same while a short phase of an operation is waited for.
+/// Between two looks at the invariants while a short phase of an operation is waited for.
 const FINE_STEP: Duration = Duration::from_millis(10);
 /// A phase that has not come by then is not waited for any longer.
 const LONGEST_AIM: Duration = Duration::from_secs(8);
@@ -41,13 +41,15 @@ pub struct Setup {
     pub planted: Option<Defect>,
     /// People read what a controller has at hand, however old, and take it for what is: a defect of theirs.
     pub stale_reads: bool,
+    /// How hard it is worked and hurt.
+    pub pace: Pace,
 }
 
 impl Setup {
     /// The programs and people as they should be.
     #[must_use]
     pub fn new(seed: u64, time: Duration) -> Self {
-        Self { seed, time, planted: None, stale_reads: false }
+        Self { seed, time, planted: None, stale_reads: false, pace: Pace::DENSE }
     }
 }
 
@@ -65,8 +67,12 @@ pub struct Outcome {
     pub simulated: Duration,
     /// How often each fault came about.
     pub fired: BTreeMap<FaultKind, u64>,
+    /// Faults that were brought about, each of one or more kinds.
+    pub faults: u64,
     /// Kinds and phases of operations that a fault fell into.
     pub interrupted: Interrupted,
+    /// How large everything was, from time to time, where the pace asks for it.
+    pub samples: Vec<Sample>,
     /// What must never be and was.
     pub violations: Vec<String>,
     /// The trace, for a person.
@@ -91,6 +97,8 @@ pub fn run_with(setup: &Setup) -> Outcome {
         workers: random.random_range(2..=4),
     };
     let size = Size { hosts: size.hosts.max(size.controllers), ..size };
+    // Over a day, what three of each hold says as much as more of them would.
+    let size = if setup.pace == Pace::DENSE { size } else { Size { controllers: 3, hosts: 3, workers: 3 } };
     let cluster = match Cluster::form(setup, size) {
         Ok(cluster) => cluster,
         Err(error) => return unformed(setup.seed, &error),
@@ -104,19 +112,24 @@ pub fn run_with(setup: &Setup) -> Outcome {
         random,
         invariants: Invariants::default(),
         running: Vec::new(),
+        faults: 0,
         interrupted: Interrupted::default(),
+        pace: setup.pace,
+        samples: Vec::new(),
     };
     if let Err(words) = run.hurt(setup.time).and_then(|()| run.rest()) {
         run.cluster.violations.note(words);
     }
     run.invariants.check_at_end(&run.cluster);
-    let Run { cluster, interrupted, .. } = run;
+    let Run { cluster, interrupted, faults, samples, .. } = run;
     Outcome {
         seed: setup.seed,
         hash: cluster.trace().hash(),
         simulated: cluster.now(),
         fired: cluster.fired.counted(),
+        faults,
         interrupted,
+        samples,
         violations: cluster.violations.all(),
         trace: cluster.trace().text(),
     }
@@ -128,7 +141,9 @@ fn unformed(seed: u64, error: &anyhow::Error) -> Outcome {
         hash: 0,
         simulated: Duration::ZERO,
         fired: BTreeMap::new(),
+        faults: 0,
         interrupted: Interrupted::default(),
+        samples: Vec::new(),
         violations: vec![format!("no cluster was formed: {error:#}")],
         trace: String::new(),
     }
@@ -141,7 +156,10 @@ struct Run {
     invariants: Invariants,
     /// Faults that go on, and until when.
     running: Vec<(Moment, Fault)>,
+    faults: u64,
     interrupted: Interrupted,
+    pace: Pace,
+    samples: Vec<Sample>,
 }
 
 impl Run {
@@ -160,9 +178,10 @@ impl Run {
     /// Lets faults come and go for `time`, then mends what is left of them.
     fn hurt(&mut self, time: Duration) -> Result<(), String> {
         let end = self.cluster.now() + time;
-        let mut aim = Aim::take(self.cluster.now(), &mut self.random);
+        let mut aim = self.aim();
         while self.cluster.now() < end && !self.found_something() {
-            self.step(if aim.is_fine() { FINE_STEP } else { STEP })?;
+            self.step(if aim.is_fine() { FINE_STEP } else { self.pace.step })?;
+            self.take_sample();
             let now = self.cluster.now();
             self.mend(|until| until <= now);
             let phases = self.invariants.phases();
@@ -177,12 +196,30 @@ impl Run {
                     }
                 }
                 fault.begin(&mut self.cluster);
+                self.faults += 1;
                 self.running.push((now + lasts, fault));
-                aim = Aim::take(now, &mut self.random);
+                aim = self.aim();
             }
         }
         self.mend(|_| true);
         Ok(())
+    }
+
+    fn aim(&mut self) -> Aim {
+        let now = self.cluster.now();
+        match self.pace.fault_every {
+            Some(every) => Aim::At(now + every),
+            None => Aim::take(now, &mut self.random),
+        }
+    }
+
+    fn take_sample(&mut self) {
+        let Some(every) = self.pace.sample_every else { return };
+        let last = self.samples.last().map_or(Duration::ZERO, |sample| sample.at);
+        if self.cluster.now() >= last + every {
+            let sample = self.cluster.sample().of_state(self.invariants.state());
+            self.samples.push(sample);
+        }
     }
 
     fn mend(&mut self, is_over: impl Fn(Moment) -> bool) {
@@ -204,7 +241,7 @@ impl Run {
         self.cluster.trace().add("simulation", "no more faults");
         let deadline = self.cluster.now() + REST;
         while !self.found_something() {
-            self.step(STEP)?;
+            self.step(self.pace.step)?;
             let missing = self.invariants.missing_at_rest(&self.cluster);
             if missing.is_empty() {
                 self.cluster.trace().add("simulation", "everything has come to rest");

@@ -4,11 +4,15 @@
 //! It must never contain what is not decided by the seed: real times, paths, addresses of memory.
 
 use std::{
+    collections::VecDeque,
     fmt::Display,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::clock;
+
+/// Lines that are kept; of a longer run, the last ones.
+const KEPT: usize = 500_000;
 
 /// The trace of a run. Cheap to share.
 #[derive(Clone, Default)]
@@ -16,7 +20,7 @@ pub struct Trace(Arc<Mutex<Lines>>);
 
 #[derive(Default)]
 struct Lines {
-    lines: Vec<String>,
+    lines: VecDeque<String>,
     hash: u64,
 }
 
@@ -30,7 +34,10 @@ impl Trace {
         lines.hash = line.bytes().fold(lines.hash ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
         });
-        lines.lines.push(line);
+        if lines.lines.len() == KEPT {
+            lines.lines.pop_front();
+        }
+        lines.lines.push_back(line);
     }
 
     /// A number that two runs share only if their traces are the same.
@@ -39,7 +46,7 @@ impl Trace {
         self.lines().hash
     }
 
-    /// How many lines there are.
+    /// How many lines are kept.
     #[must_use]
     pub fn len(&self) -> usize {
         self.lines().lines.len()
@@ -51,10 +58,10 @@ impl Trace {
         self.len() == 0
     }
 
-    /// All lines.
+    /// The lines that are kept.
     #[must_use]
     pub fn text(&self) -> String {
-        self.lines().lines.join("\n")
+        self.lines().lines.make_contiguous().join("\n")
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines> {

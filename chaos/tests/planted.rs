@@ -2,7 +2,7 @@
 #![cfg(debug_assertions)]
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use hawser_chaos::{
     campaign::Campaign,
@@ -16,16 +16,17 @@ use prost::Message;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The first of `seeds` that finds something, and what it finds first.
-fn first_found(seeds: u64, setup: impl Fn(u64) -> Setup) -> (u64, String) {
-    let found = (1..=seeds).find_map(|seed| {
+fn first_found(seeds: RangeInclusive<u64>, setup: impl Fn(u64) -> Setup) -> (u64, String) {
+    let found = seeds.clone().find_map(|seed| {
         let outcome = run_with(&setup(seed));
         outcome.violations.into_iter().next().map(|violation| (seed, violation))
     });
-    found.unwrap_or_else(|| panic!("{seeds} seeds found nothing"))
+    found.unwrap_or_else(|| panic!("seeds {seeds:?} found nothing"))
 }
 
-/// Asserts that the ordinary campaign finds a defect within so many seeds, as a breach of one of these invariants.
-fn is_found(defect: Defect, seeds: u64, invariants: &[u32]) {
+/// Asserts that one of these seeds of the ordinary campaign finds a defect, as a breach of one of these invariants. The
+/// first ones, or those from the first that does where many would be run in vain.
+fn is_found(defect: Defect, seeds: RangeInclusive<u64>, invariants: &[u32]) {
     let (seed, violation) =
         first_found(seeds, |seed| Setup { planted: Some(defect), ..Setup::new(seed, MINUTE) });
 
@@ -36,34 +37,32 @@ fn is_found(defect: Defect, seeds: u64, invariants: &[u32]) {
 
 #[test]
 fn a_log_without_its_barrier() {
-    is_found(Defect::NoBarrier, 40, &[1]);
+    is_found(Defect::NoBarrier, 1..=40, &[1]);
 }
 
 #[test]
 fn a_minor_that_is_reused_before_its_removal_is_confirmed() {
-    is_found(Defect::MinorReusedEarly, 10, &[2]);
+    is_found(Defect::MinorReusedEarly, 1..=10, &[2]);
 }
 
 #[test]
-#[ignore = "not yet seen to be found; the seeds that it takes have to be measured"]
 fn a_synced_that_ignores_its_number() {
-    is_found(Defect::SyncedIgnoresNumber, 40, &[5]);
+    is_found(Defect::SyncedIgnoresNumber, 9..=60, &[5]);
 }
 
 #[test]
 fn an_order_of_a_lower_revision_that_is_obeyed() {
-    is_found(Defect::OlderOrderObeyed, 10, &[6]);
+    is_found(Defect::OlderOrderObeyed, 1..=10, &[6]);
 }
 
 #[test]
 fn a_late_report_that_is_taken_for_a_new_incarnation() {
-    is_found(Defect::LateReportBelieved, 10, &[2, 10]);
+    is_found(Defect::LateReportBelieved, 1..=10, &[2, 10]);
 }
 
 #[test]
-#[ignore = "not yet seen to be found; the seeds that it takes have to be measured"]
 fn an_acknowledged_command_that_a_new_leader_drops() {
-    is_found(Defect::AcknowledgedDropped, 60, &[1]);
+    is_found(Defect::AcknowledgedDropped, 15..=90, &[1]);
 }
 
 /// Nothing carries out a one-shot order yet; whoever will asks the ledger first, and that is what forgets.
@@ -101,7 +100,8 @@ fn a_one_shot_order_that_is_run_twice() {
 /// Not a defect of the programs: people who read what is at hand. The checker of answers has to notice.
 #[test]
 fn reads_of_what_is_at_hand() {
-    let (seed, violation) = first_found(20, |seed| Setup { stale_reads: true, ..Setup::new(seed, MINUTE) });
+    let (seed, violation) =
+        first_found(1..=20, |seed| Setup { stale_reads: true, ..Setup::new(seed, MINUTE) });
 
     println!("stale reads: seed {seed} found: {violation}");
     assert!(violation.starts_with("invariant 1: no single object"), "{violation}");

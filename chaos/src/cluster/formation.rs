@@ -107,7 +107,7 @@ impl Cluster {
         };
         cluster.begin(&names)?;
         let reads = if setup.stale_reads { v1::Consistency::Stale } else { v1::Consistency::Unspecified };
-        cluster.employ(&names, reads);
+        cluster.employ(&names, reads, setup.pace.leisure);
         Ok(cluster)
     }
 

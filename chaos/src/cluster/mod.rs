@@ -34,6 +34,7 @@ use crate::{
     history::History,
     network::Network,
     process::Process,
+    sample::{Sample, bytes_below, resident_bytes},
     trace::Trace,
     violations::Violations,
 };
@@ -130,9 +131,7 @@ impl Cluster {
             for (name, host) in self.hosts.iter().filter(|(_, host)| !host.stalled) {
                 wall_clock::show(Some(wall_time(until, host.clock_shift_ms)));
                 for (what, process) in host.processes() {
-                    process
-                        .run_until(until)
-                        .map_err(|words| format!("the {what} of {name} panicked: {words}"))?;
+                    process.run_until(until).map_err(|words| panicked(what, name, &words))?;
                 }
             }
             wall_clock::show(Some(wall_time(until, 0)));
@@ -262,10 +261,34 @@ impl Cluster {
         unfinished.map(|(name, _)| format!("{name} has not finished")).collect()
     }
 
+    /// How large everything is that its processes keep, but for the state.
+    pub(crate) fn sample(&self) -> Sample {
+        let hosts = || self.hosts.values();
+        let below =
+            |name: &str| hosts().map(|host| bytes_below(&host.directory.join(name))).max().unwrap_or(0);
+        let (log_entries, log_bytes) = hosts().map(|host| host.disk.size()).max().unwrap_or_default();
+        Sample {
+            at: self.now,
+            log_entries,
+            log_bytes,
+            controller_bytes: below("controller"),
+            ledger_bytes: below("ledger"),
+            resident_bytes: resident_bytes(),
+            ..Sample::default()
+        }
+    }
+
     /// Names of the hosts.
     pub(crate) fn names(&self) -> Vec<String> {
         self.hosts.keys().cloned().collect()
     }
+}
+
+/// As where a controller ends by itself: whatever it knew that others do not know is lost with it. Its own assertions are
+/// the first to notice that what was committed is not there any more.
+fn panicked(what: &str, name: &str, words: &str) -> String {
+    let invariant = if what == "controller" { "invariant 1: " } else { "" };
+    format!("{invariant}the {what} of {name} panicked: {words}")
 }
 
 /// The time of day at a moment, on a clock that is so far from the others.

@@ -12,21 +12,21 @@ const REGISTRARS: u64 = 3;
 
 impl Cluster {
     /// Lets everybody begin to work.
-    pub(super) fn employ(&mut self, names: &[String], reads: v1::Consistency) {
+    pub(super) fn employ(&mut self, names: &[String], reads: v1::Consistency, leisure: u64) {
         for number in 0..self.size.workers {
-            let staff = self.staff(&format!("worker{number}"), names);
+            let staff = self.staff(&format!("worker{number}"), names, leisure);
             let worker = Worker::new(format!("r{number}"), self.world.clone(), staff);
             self.outside.spawn(worker.work());
         }
         for number in 0..REGISTRARS {
-            let staff = self.staff(&format!("registrar{number}"), names);
+            let staff = self.staff(&format!("registrar{number}"), names, leisure);
             self.outside.spawn(Registrar { number, staff, reads }.work());
         }
-        let staff = self.staff("fool", names);
+        let staff = self.staff("fool", names, leisure);
         self.outside.spawn(Nonsense { staff }.work());
     }
 
-    fn staff(&mut self, name: &str, controllers: &[String]) -> Staff {
+    fn staff(&mut self, name: &str, controllers: &[String], leisure: u64) -> Staff {
         let finished = Arc::new(AtomicBool::new(false));
         self.finished.push((name.to_owned(), Arc::clone(&finished)));
         Staff {
@@ -36,6 +36,7 @@ impl Cluster {
             violations: self.violations.clone(),
             calm: Arc::clone(&self.calm),
             finished,
+            leisure,
         }
     }
 }

@@ -78,6 +78,11 @@ impl Invariants {
             .collect()
     }
 
+    /// The newest state at the last look.
+    pub(crate) fn state(&self) -> &State {
+        &self.seen.state
+    }
+
     /// What was still missing at the last look before the cluster is at rest, in the words of whoever waits for it.
     pub(crate) fn missing_at_rest(&self, cluster: &Cluster) -> Vec<String> {
         let mut missing = operations::running(&self.seen);
@@ -111,11 +116,14 @@ impl Invariants {
                 })
                 .collect()
         });
+        let state = self.newest_state(cluster);
+        let wanted: BTreeSet<&str> = state.resources().map(|resource| resource.drbd_name.as_str()).collect();
+        let acknowledged = cluster.world.acknowledged(|drbd_name| wanted.contains(drbd_name));
         Seen {
             now: cluster.now(),
-            state: self.newest_state(cluster),
+            state,
             nodes: cluster.world.inspect(),
-            acknowledged: cluster.world.acknowledged(),
+            acknowledged,
             acknowledgers: cluster.world.acknowledged_lately(),
             documents: cluster.documents(),
             leader: known.map(|known| known.leader),

@@ -23,6 +23,7 @@ use std::{
 
 use hawser_satellite::host::sim::SimWorld;
 use rand::{Rng, seq::IndexedRandom};
+use tokio::time::sleep;
 
 use self::records::Records;
 use crate::{api::Administrator, history::History, trace::Trace, violations::Violations};
@@ -48,6 +49,8 @@ pub(crate) struct Staff {
     pub(crate) calm: Arc<AtomicBool>,
     /// Everything is as it should stay.
     pub(crate) finished: Arc<AtomicBool>,
+    /// Pauses are so many times as long.
+    pub(crate) leisure: u64,
 }
 
 impl Staff {
@@ -75,13 +78,15 @@ pub(crate) struct Worker {
     pub(crate) calm: Arc<AtomicBool>,
     /// Everything is as it should stay.
     pub(crate) finished: Arc<AtomicBool>,
+    /// Pauses are so many times as long.
+    pub(crate) leisure: u64,
 }
 
 impl Worker {
     /// One that works on a resource.
     pub(crate) fn new(resource: String, world: SimWorld, staff: Staff) -> Self {
-        let Staff { administrator, trace, violations, calm, finished, .. } = staff;
-        Self { resource, administrator, world, trace, violations, calm, finished }
+        let Staff { administrator, trace, violations, calm, finished, leisure, .. } = staff;
+        Self { resource, administrator, world, trace, violations, calm, finished, leisure }
     }
 
     /// Works until it is calm, and leaves a volume behind that is attached and verified.
@@ -105,6 +110,7 @@ impl Worker {
         let mut records = Records::default();
         let rounds = self.draw(1..5);
         for round in 0..rounds {
+            self.pause().await;
             let node = self.administrator.draw(|random| nodes.choose(random).cloned())?;
             if let Some(gate) = self.attach(&node).await {
                 self.write_and_verify(&node, &gate, &mut records).await;
@@ -122,7 +128,15 @@ impl Worker {
             }
         }
         self.delete(&nodes).await;
+        self.pause().await;
         None
+    }
+
+    /// Who has work to do at once does not even draw how long to wait.
+    async fn pause(&self) {
+        if self.leisure > 1 {
+            sleep(Duration::from_millis(self.draw(0..self.leisure * 500))).await;
+        }
     }
 
     fn draw(&self, range: std::ops::Range<u64>) -> u64 {

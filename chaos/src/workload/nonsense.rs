@@ -38,7 +38,7 @@ impl Nonsense {
     pub(crate) async fn work(self) {
         while !self.staff.is_calm() {
             self.ask().await;
-            sleep(Duration::from_millis(self.staff.draw(200..3_000))).await;
+            sleep(Duration::from_millis(self.staff.draw(200..3_000 * self.staff.leisure))).await;
         }
         self.staff.finish();
     }

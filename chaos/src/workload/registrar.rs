@@ -48,7 +48,7 @@ impl Registrar {
                 Some(answer) => self.staff.history.note(&group, Event::Answered { who, answer }),
                 None => who += 1_000,
             }
-            sleep(Duration::from_millis(self.staff.draw(20..1_200))).await;
+            sleep(Duration::from_millis(self.staff.draw(20..1_200 * self.staff.leisure))).await;
         }
         self.staff.finish();
     }

@@ -72,9 +72,12 @@ impl SimWorld {
         self.lock().nodes.iter().map(|(name, node)| seen(name, node)).collect()
     }
 
-    /// What consumers were told is written, by DRBD resource and block: the newest record.
-    pub fn acknowledged(&self) -> BTreeMap<String, BTreeMap<u64, u64>> {
-        self.lock().acknowledged.clone()
+    /// What consumers were told is written, by DRBD resource and block: the newest record. Only of resources that are
+    /// `wanted`, by their DRBD names.
+    pub fn acknowledged(&self, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, BTreeMap<u64, u64>> {
+        let acknowledged = &self.lock().acknowledged;
+        let wanted = acknowledged.iter().filter(|(drbd_name, _)| wanted(drbd_name));
+        wanted.map(|(drbd_name, blocks)| (drbd_name.clone(), blocks.clone())).collect()
     }
 
     /// Node and DRBD resource of everybody who told a consumer so since this was last asked.

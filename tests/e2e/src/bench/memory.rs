@@ -7,7 +7,7 @@ use crate::cluster::Cluster;
 
 pub(super) fn measure(cluster: &Cluster, figures: &mut Figures) -> Result<()> {
     figures.add("controller_rss_mib_empty", largest(cluster, "hawser-controller")?, "<= 50");
-    figures.add("satellite_rss_mib", largest(cluster, "hawser-satellite")?, "<= 30 at 500 replicas");
+    figures.add("satellite_rss_mib", largest(cluster, "hawser-satellite")?, "<= 30");
     Ok(())
 }
 

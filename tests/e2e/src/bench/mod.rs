@@ -8,6 +8,7 @@ mod failover;
 mod fleet;
 mod memory;
 mod power_cut;
+mod simulation;
 mod size;
 mod throughput;
 
@@ -52,6 +53,8 @@ pub enum Part {
     Throughput,
     /// 10,000 resources on 50 nodes, with three controllers on this machine
     Size,
+    /// Speed of the simulated cluster, and memory of a satellite with 500 replicas
+    Simulation,
     /// Creation, changes of leader, take-over and memory of an empty cluster, in a lab
     Lab,
 }
@@ -63,6 +66,7 @@ pub fn run(parts: &[Part]) -> Result<Figures> {
         match part {
             Part::Throughput => throughput::measure(&mut figures)?,
             Part::Size => size::measure(&mut figures)?,
+            Part::Simulation => simulation::measure(&mut figures)?,
             Part::Lab => in_a_lab(&mut figures)?,
         }
     }
