@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use async_trait::async_trait;
+use hawser_process::tls::RestoreVerifier;
 use hawser_proto::v1;
 use hawser_satellite::{
     arbiter::ControllerArbiter,
@@ -74,6 +75,7 @@ async fn hold_on(replicas: u32) -> Result<u64> {
         controllers: Arc::clone(&controllers),
         arbiter: Arc::new(ControllerArbiter::new(NODE.into(), controllers)),
         socket: directory.path().join("socket"),
+        restores: RestoreVerifier::none(),
         seed: 1,
     })
     .await?;

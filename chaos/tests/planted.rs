@@ -9,8 +9,9 @@ use hawser_chaos::{
     simulation::{Setup, run_with},
 };
 use hawser_planted::{Defect, plant};
-use hawser_proto::v1::DesiredDocument;
+use hawser_proto::v1::{self, DesiredDocument, command::Command};
 use hawser_satellite::ledger::{Ledger, OrderProgress};
+use hawser_state::{Restoration, State};
 use prost::Message;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -95,6 +96,74 @@ fn a_one_shot_order_that_is_run_twice() {
     let _planted = plant(Defect::OrderRunTwice);
 
     assert_eq!(runs(), 2);
+}
+
+/// No fault of the simulation restores a cluster, so the story is told to the state itself: what a node would be ordered
+/// to remove that only its last document from before the restore named.
+#[test]
+fn a_restored_cluster_that_deletes_what_it_does_not_know() {
+    let ordered_away = || -> usize {
+        let mut state = State::new();
+        let mut index = 0;
+        let commit = |state: &mut State, index: &mut u64, command: Command| {
+            *index += 1;
+            let command = v1::Command { at_unix_ms: 1, request: None, command: Some(command) };
+            let effect = hawser_state::apply(state, *index, 1, &command);
+            assert!(
+                matches!(effect.outcome.outcome, Some(v1::outcome::Outcome::Applied(_))),
+                "{:?}",
+                effect.outcome
+            );
+        };
+        let member =
+            v1::Member { raft_id: 1, name: "c1".into(), address: "c1:6470".into(), store_incarnation: 5 };
+        let initialize = v1::InitializeCluster {
+            cluster_id: "c".into(),
+            name: "test".into(),
+            lineage: 1,
+            first_member: Some(member),
+            numbers: None,
+        };
+        commit(&mut state, &mut index, Command::InitializeCluster(initialize));
+        let addresses = vec![v1::Address { name: "default".into(), ip: "10.0.0.1".into() }];
+        let node = v1::CreateNode { name: "n1".into(), addresses, ..Default::default() };
+        commit(&mut state, &mut index, Command::CreateNode(node));
+        let restoration = Restoration {
+            lineage: 2,
+            restore_id: 7,
+            record: v1::RestoreRecord::default(),
+            member_name: "c1".into(),
+            member_address: "c1:6470".into(),
+        };
+        let mut restored = state.restore(index, restoration).unwrap();
+        let mut index = restored.revision();
+        let newer = v1::HeldReplica {
+            node: "n1".into(),
+            resource: "newer".into(),
+            resource_incarnation: 9,
+            replica_incarnation: 9,
+            lineage: 1,
+            revision: 9,
+            ..Default::default()
+        };
+        let node_incarnation = restored.node("n1").unwrap().incarnation;
+        let record = v1::RecordHeld {
+            node: "n1".into(),
+            node_incarnation,
+            before: 0,
+            replicas: vec![newer],
+            total: 1,
+        };
+        commit(&mut restored, &mut index, Command::RecordHeld(record));
+        assert!(!restored.is_settling());
+        assert_eq!(restored.unknown().count(), 1);
+        restored.document("n1").unwrap().removed.len()
+    };
+    assert_eq!(ordered_away(), 0);
+
+    let _planted = plant(Defect::UnknownDeleted);
+
+    assert_eq!(ordered_away(), 1);
 }
 
 /// Not a defect of the programs: people who read what is at hand. The checker of answers has to notice.

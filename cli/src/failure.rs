@@ -54,6 +54,10 @@ pub(crate) enum Failure {
     StillRunning { id: u64, seconds: f64, last: Option<Box<Operation>> },
     #[error("{} exists already and is not overwritten; choose another place or move it away", .0.display())]
     Exists(PathBuf),
+    #[error("{} {reason}", .path.display())]
+    NoBackup { path: PathBuf, reason: String },
+    #[error("the backup broke off: {reason}; nothing was written, try again")]
+    BrokeOff { reason: String },
     #[error("cannot write {}: {source}", .path.display())]
     Write { path: PathBuf, source: io::Error },
     #[error(

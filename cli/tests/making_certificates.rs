@@ -1,4 +1,4 @@
-//! `hawser cluster init` and `certificate`: the files that they make, and what they refuse.
+//! `hawser cluster init`, `certificate` and `restore`: the files that they make, and what they refuse.
 #![allow(clippy::unwrap_used, missing_docs, dead_code)]
 
 mod fake;
@@ -6,7 +6,9 @@ mod fake;
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path};
 
 use fake::{Said, hawser};
-use hawser_process::tls::{Identity, Role};
+use hawser_process::tls::{Authority, Identity, RestoreVerifier, Role};
+use hawser_proto::{snapshot_file, v1};
+use prost::Message;
 
 const INIT: [&str; 7] =
     ["cluster", "init", "prod", "--controller", "n1=10.77.0.1:6470", "--directory", "prod"];
@@ -174,6 +176,122 @@ async fn certificates_that_cannot_be_are_refused() {
         let said = run(place.path(), &[&["cluster", "certificate"][..], &arguments].concat()).await;
         assert_eq!((said.code, said.stdout.as_str()), (code, ""), "{arguments:?}: {said:?}");
         assert!(said.stderr.contains(expected), "{arguments:?}: {said:?}");
+    }
+    assert_eq!(tree(place.path()), before);
+}
+
+/// The bytes of a backup of the cluster whose authority is in `prod`.
+fn backup(place: &Path) -> Vec<u8> {
+    let cluster_id = Authority::open(&place.join("prod/ca")).unwrap().cluster_id().to_owned();
+    let header = v1::SnapshotHeader {
+        cluster_id: cluster_id.clone(),
+        lineage: 3,
+        last_log_id: Some(v1::StoredLogId { term: 2, index: 45 }),
+        ..Default::default()
+    };
+    let cluster = v1::ClusterRecord { cluster_id, name: "prod".into(), ..Default::default() };
+    let cluster = v1::SnapshotRecord { record: Some(v1::snapshot_record::Record::Cluster(cluster)) };
+    let mut bytes = Vec::new();
+    snapshot_file::write(&mut bytes, &header, std::iter::once(cluster)).unwrap();
+    bytes
+}
+
+const RESTORE: [&str; 9] = [
+    "cluster",
+    "restore",
+    "b",
+    "--controller",
+    "n1=10.77.0.1:6470",
+    "--directory",
+    "prod",
+    "--out",
+    "restored",
+];
+
+fn unhexadecimal(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_restore_is_signed_and_lies_beside_its_backup() {
+    let place = tempfile::tempdir().unwrap();
+    run(place.path(), &INIT).await;
+    let bytes = backup(place.path());
+    fs::write(place.path().join("b"), &bytes).unwrap();
+
+    let said = run(place.path(), &RESTORE).await;
+
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:?}");
+    assert!(
+        said.stdout.contains("lineage 3, revision 45") && said.stdout.contains("its lineage is 4"),
+        "{said:?}"
+    );
+    let restored = place.path().join("restored");
+    assert_eq!(fs::read(restored.join("restore.backup")).unwrap(), bytes);
+    let tree = tree(&restored);
+    assert_eq!(tree["restore.backup"], 0o600);
+    assert_eq!(tree.len(), 2, "{tree:?}");
+    let order = fs::read_to_string(restored.join("create-store.json")).unwrap();
+    let order: serde_json::Value = serde_json::from_str(&order).unwrap();
+    assert_eq!(
+        (&order["mode"], &order["lineage"], &order["name"]),
+        (&"restore".into(), &4.into(), &"n1".into())
+    );
+    let field = |name: &str| unhexadecimal(order[name].as_str().unwrap());
+    let (statement, signature) = (field("statement"), field("signature"));
+    let authority = fs::read_to_string(place.path().join("prod/ca/ca.crt")).unwrap();
+    RestoreVerifier::of(&authority).verify(&statement, &signature).unwrap();
+    let statement = v1::RestoreStatement::decode(statement.as_slice()).unwrap();
+    assert_eq!((statement.from_lineage, statement.from_revision, statement.lineage), (3, 45, 4));
+    assert_ne!(statement.restore_id, 0);
+
+    // Once more, it is another restore; and nothing is overwritten.
+    let again = run(place.path(), &RESTORE).await;
+    assert_eq!(again.code, 1);
+    assert!(again.stderr.contains("restored exists already and is not overwritten"), "{again:?}");
+    let other = [&RESTORE[..8], &["other", "--lineage", "9", "-o", "json"]].concat();
+    let other = run(place.path(), &other).await;
+    assert!(other.stdout.contains("\"lineage\": 9"), "{other:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_restored_is_refused_and_nothing_is_written() {
+    let place = tempfile::tempdir().unwrap();
+    run(place.path(), &INIT).await;
+    let elsewhere = ["cluster", "init", "else", "--controller", "n1=10.77.0.1:6470", "--directory", "else"];
+    run(place.path(), &elsewhere).await;
+    let bytes = backup(place.path());
+    let mut newer = bytes.clone();
+    newer[8] = 9;
+    let mut flipped = bytes.clone();
+    flipped[20] ^= 1;
+    for (name, bytes) in [
+        ("b", &bytes[..]),
+        ("cut", &bytes[..bytes.len() - 5]),
+        ("flipped", &flipped),
+        ("newer", &newer),
+        ("garbage", b"something else altogether"),
+    ] {
+        fs::write(place.path().join(name), bytes).unwrap();
+    }
+    let before = tree(place.path());
+    let restore = |file: &'static str, directory: &'static str, more: &[&'static str]| {
+        let all = ["cluster", "restore", file, "--controller", "n1=10.77.0.1:6470", "--directory", directory];
+        [&all[..], &["--out", "restored"], more].concat()
+    };
+    for (arguments, code, words) in [
+        (restore("nowhere", "prod", &[]), 1, "nowhere cannot be read"),
+        (restore("cut", "prod", &[]), 1, "cut is no backup that can be used"),
+        (restore("flipped", "prod", &[]), 1, "flipped is no backup that can be used"),
+        (restore("newer", "prod", &[]), 1, "has format 9, which this release does not know"),
+        (restore("garbage", "prod", &[]), 1, "does not begin as one does"),
+        (restore("b", "else", &[]), 1, "but the authority in else is that of cluster"),
+        (restore("b", "nowhere", &[]), 1, "nowhere/ca/ca.crt"),
+        (restore("b", "prod", &["--lineage", "3"]), 2, "the restored cluster needs a higher one"),
+    ] {
+        let said = run(place.path(), &arguments).await;
+        assert_eq!((said.code, said.stdout.as_str()), (code, ""), "{arguments:?}: {said:?}");
+        assert!(said.stderr.contains(words), "{arguments:?}: {said:?}");
     }
     assert_eq!(tree(place.path()), before);
 }

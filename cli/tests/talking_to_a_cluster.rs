@@ -386,3 +386,68 @@ async fn what_the_command_line_cannot_mean_is_refused_by_field() {
         assert!(said.stderr.contains(field), "{arguments:?}: {said:?}");
     }
 }
+
+fn backup_bytes() -> Vec<u8> {
+    let header = v1::SnapshotHeader {
+        cluster_id: "c1".into(),
+        lineage: 2,
+        last_log_id: Some(v1::StoredLogId { term: 1, index: 30 }),
+        ..Default::default()
+    };
+    let cluster = v1::ClusterRecord { cluster_id: "c1".into(), name: "prod".into(), ..Default::default() };
+    let cluster = v1::SnapshotRecord { record: Some(v1::snapshot_record::Record::Cluster(cluster)) };
+    let mut bytes = Vec::new();
+    hawser_proto::snapshot_file::write(&mut bytes, &header, std::iter::once(cluster)).unwrap();
+    bytes
+}
+
+#[tokio::test]
+async fn a_backup_is_written_whole_or_not_at_all() {
+    let bytes = backup_bytes();
+    let chunks: Vec<Vec<u8>> = bytes.chunks(20).map(<[u8]>::to_vec).collect();
+    let cluster = Cluster::start(Script { backup: chunks.clone(), ..Default::default() }).await;
+    let path = cluster.directory.path().join("prod.backup");
+
+    let said = cluster.hawser(&["cluster", "backup", "prod.backup"]).await;
+
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:?}");
+    assert!(said.stdout.contains("prod.backup holds cluster prod (c1), lineage 2, revision 30"), "{said:?}");
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    let again = cluster.hawser(&["cluster", "backup", "prod.backup"]).await;
+    assert_eq!(again.code, 1);
+    assert!(again.stderr.contains("exists already and is not overwritten"), "{again:?}");
+
+    for (what, script, code, words) in [
+        ("breaks off", vec![chunks[0].clone(), Vec::new()], 1, "the backup broke off: the leader has gone"),
+        ("ends early", chunks[..2].to_vec(), 1, "the backup broke off: what arrived"),
+        ("no leader", Vec::new(), 3, "knows no leader"),
+    ] {
+        let cluster = Cluster::start(Script { backup: script, ..Default::default() }).await;
+        let said = cluster.hawser(&["cluster", "backup", "b", "--timeout", "1s"]).await;
+        assert_eq!((said.code, said.stdout.as_str()), (code, ""), "{what}: {said:?}");
+        assert!(said.stderr.contains(words), "{what}: {said:?}");
+        let left =
+            std::fs::read_dir(cluster.directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert!(
+            left.into_iter().all(|name| name != "b" && !name.to_string_lossy().starts_with('.')),
+            "{what}"
+        );
+    }
+    let nowhere = cluster.hawser(&["cluster", "backup", "nowhere/b"]).await;
+    assert!(nowhere.stderr.contains("cannot write nowhere"), "{nowhere:?}");
+}
+
+#[tokio::test]
+async fn what_the_cluster_does_not_know_is_shown() {
+    let nothing = Cluster::start(Script::default()).await.hawser(&["cluster", "unknown"]).await;
+    assert_eq!((nothing.code, nothing.stdout.as_str()), (0, ""));
+    assert!(nothing.stderr.contains("nodes hold nothing that the cluster does not know"), "{nothing:?}");
+
+    let held =
+        v1::HeldReplica { resource: "web".into(), node: "n1".into(), port: 7003, ..Default::default() };
+    let unknown = v1::UnknownReplica { held: Some(held), ..Default::default() };
+    let cluster = Cluster::start(Script { unknown: vec![unknown], ..Default::default() }).await;
+    let said = cluster.hawser(&["cluster", "unknown"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.stdout.contains("web") && said.stdout.contains("7003"), "{said:?}");
+}

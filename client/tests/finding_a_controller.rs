@@ -64,6 +64,22 @@ impl ClusterService for Standing {
     ) -> Result<Response<v1::TransferLeadershipResponse>, Status> {
         Err(Status::unimplemented("not of this test"))
     }
+
+    type BackupStream = tokio_stream::Empty<Result<v1::BackupResponse, Status>>;
+
+    async fn backup(
+        &self,
+        _request: Request<v1::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        Err(Status::unimplemented("not of this test"))
+    }
+
+    async fn list_unknown(
+        &self,
+        _request: Request<v1::ListUnknownRequest>,
+    ) -> Result<Response<v1::ListUnknownResponse>, Status> {
+        Err(Status::unimplemented("not of this test"))
+    }
 }
 
 /// A controller that answers `refusals` first, then yes; it notes each key and caller.

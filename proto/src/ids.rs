@@ -165,6 +165,11 @@ read_as! {
         generation: OwnerGeneration,
     }
     RemovedReplica { resource_incarnation: Incarnation, replica_incarnation: Incarnation }
+    HeldReplica { resource_incarnation: Incarnation, replica_incarnation: Incarnation }
+    RestoreStatement { lineage: Lineage, from_lineage: Lineage, from_revision: Revision }
+    RecordHeld { node_incarnation: Incarnation }
+    ForgetHeld { replica_incarnation: Incarnation }
+    UnknownObserved { replica_incarnation: Incarnation }
 
     OutdateRequest { lineage: Lineage, resource_incarnation: Incarnation, generation: OwnerGeneration }
     ConfirmOwnerRequest { lineage: Lineage, resource_incarnation: Incarnation, generation: OwnerGeneration }
@@ -197,6 +202,10 @@ document_version! {
     ReplicaObserved;
     /// Under which document nothing was left of the replica.
     RemovalConfirmed;
+    /// Which document named it last.
+    HeldReplica;
+    /// Under which document it was looked at.
+    UnknownObserved;
 }
 
 /// The mark that a document sets on a copy that is behind; `None` where none stands.
@@ -226,6 +235,12 @@ impl v1::Replica {
     pub fn is_going(&self) -> bool {
         use v1::ReplicaLifecycle::{Leaving, Removed, Removing};
         matches!(self.lifecycle(), Leaving | Removing | Removed)
+    }
+
+    /// Whether its node had nothing of it when it reported after a restore.
+    #[must_use]
+    pub const fn is_missing(&self) -> bool {
+        self.missing_since != 0
     }
 }
 

@@ -7,6 +7,8 @@ pub mod ids;
 pub mod names;
 pub mod numbers;
 pub mod sizes;
+#[cfg(feature = "snapshots")]
+pub mod snapshot_file;
 
 /// Version 1 of every contract.
 #[allow(missing_docs, unreachable_pub, clippy::all)]

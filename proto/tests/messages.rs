@@ -113,17 +113,24 @@ fn hostile_words_of_satellites() {
     let replica =
         v1::ReplicaObserved { resource: "data".into(), replica_incarnation: 7, ..Default::default() };
     let report = v1::Report { sequence: 1, full: true, replicas: vec![replica], ..Default::default() };
-    ask(&[Message::Hello(hello), Message::Report(report)]
+    let held =
+        v1::HeldReplica { resource: "data".into(), node: "n1".into(), port: 7000, ..Default::default() };
+    let inventory = v1::Inventory { replicas: vec![held] };
+    ask(&[Message::Hello(hello), Message::Report(report), Message::Inventory(inventory)]
         .map(|message| v1::SatelliteMessage { message: Some(message) }));
 }
 
 #[test]
 fn hostile_words_of_controllers() {
     use v1::controller_message::Message;
+    let statement =
+        v1::RestoreStatement { cluster_id: "c1".into(), lineage: 2, restore_id: 7, ..Default::default() };
+    let record = v1::RestoreRecord { statement: statement.encode_to_vec(), signature: vec![3; 70] };
     let words = [
         Message::Welcome(v1::Welcome { term: 3, session: 1 << 32 }),
         Message::Document(vec![1; 40]),
         Message::Heartbeat(v1::Heartbeat { term: 3 }),
+        Message::Restored(v1::RestoreNotice { record: Some(record), wants_inventory: true }),
     ];
     ask(&words.map(|message| v1::ControllerMessage { message: Some(message) }));
 }

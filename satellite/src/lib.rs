@@ -22,5 +22,7 @@ pub mod observe;
 mod orders;
 mod pools;
 pub mod report;
+mod restore;
 pub mod satellite;
+mod unknown;
 pub mod wanted;

@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use hawser_plan::desired;
+use hawser_process::tls::RestoreVerifier;
 use hawser_proto::v1::{
     self, controller_message, satellite_message, session_service_client::SessionServiceClient,
 };
@@ -24,6 +25,7 @@ use crate::{
     ledger::{Ledger, Refused},
     metrics::Metrics,
     report::{Board, Changes},
+    restore,
 };
 
 /// Without the leader's heartbeat for this long, another controller is dialled: a power cut sends no reset.
@@ -43,12 +45,21 @@ pub(crate) struct Link {
     pub(crate) cluster_id: String,
     pub(crate) node: String,
     pub(crate) facts: Facts,
+    pub(crate) restores: RestoreVerifier,
     pub(crate) controllers: Arc<Controllers>,
     pub(crate) ledger: Ledger,
     pub(crate) board: Board,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) seed: u64,
+}
+
+/// What the ledger has to be asked about, in the order in which it came.
+enum Received {
+    /// An encoded document.
+    Document(Vec<u8>),
+    /// That the cluster was restored.
+    Restored(v1::RestoreNotice),
 }
 
 /// Why a session ended.
@@ -148,7 +159,10 @@ impl Link {
                 received = inbound.message() => match received?.ok_or(Ended::Closed)?.message {
                     Some(controller_message::Message::Document(bytes)) => {
                         // Whoever takes them ends with this session.
-                        let _ = documents.send(bytes);
+                        let _ = documents.send(Received::Document(bytes));
+                    }
+                    Some(controller_message::Message::Restored(notice)) => {
+                        let _ = documents.send(Received::Restored(notice));
                     }
                     Some(controller_message::Message::Heartbeat(_)) => heard = Instant::now(),
                     Some(controller_message::Message::ProbePool(probe)) => {
@@ -189,21 +203,53 @@ impl Link {
             lineage: accepted.as_ref().map_or(0, |accepted| accepted.document.lineage),
             revision: accepted.as_ref().map_or(0, |accepted| accepted.document.revision),
             document_sha256: accepted.map(|accepted| accepted.sha256.to_vec()).unwrap_or_default(),
+            restore_id: self.ledger.restore().id,
         }
     }
 
     /// Takes documents in their order, beside the stream: a slow disk must not make the leader seem silent.
-    fn take_documents(&self, answers: mpsc::Sender<v1::SatelliteMessage>) -> mpsc::UnboundedSender<Vec<u8>> {
-        let (sender, mut documents) = mpsc::unbounded_channel::<Vec<u8>>();
+    fn take_documents(&self, answers: mpsc::Sender<v1::SatelliteMessage>) -> mpsc::UnboundedSender<Received> {
+        let (sender, mut received) = mpsc::unbounded_channel::<Received>();
         let (ledger, metrics) = (self.ledger.clone(), Arc::clone(&self.metrics));
+        let (restores, cluster_id) = (self.restores.clone(), self.cluster_id.clone());
         tokio::spawn(async move {
-            while let Some(mut bytes) = documents.recv().await {
-                // Each is complete: only the last one counts.
-                while let Ok(later) = documents.try_recv() {
-                    bytes = later;
-                }
-                let answer = take_document(&ledger, &metrics, bytes).await;
-                if answers.send(message(satellite_message::Message::Answer(answer))).await.is_err() {
+            let mut next = None;
+            loop {
+                let Some(now) = (match next.take() {
+                    Some(next) => Some(next),
+                    None => received.recv().await,
+                }) else {
+                    return;
+                };
+                let answer = match now {
+                    Received::Document(mut bytes) => {
+                        // Each is complete: only the last one counts.
+                        while let Ok(later) = received.try_recv() {
+                            match later {
+                                Received::Document(later) => bytes = later,
+                                restored => {
+                                    next = Some(restored);
+                                    break;
+                                }
+                            }
+                        }
+                        let answer = take_document(&ledger, &metrics, bytes).await;
+                        Some(satellite_message::Message::Answer(answer))
+                    }
+                    Received::Restored(notice) => {
+                        match restore::take(&ledger, &restores, &cluster_id, notice).await {
+                            Ok(answer) => answer.map(satellite_message::Message::Inventory),
+                            Err(refused) => {
+                                tracing::error!(%refused, "the restore of the cluster is not believed");
+                                let answer = refusal(&ledger, refused.to_string());
+                                Some(satellite_message::Message::Answer(answer))
+                            }
+                        }
+                    }
+                };
+                if let Some(answer) = answer
+                    && answers.send(message(answer)).await.is_err()
+                {
                     return;
                 }
             }
@@ -244,14 +290,15 @@ async fn take_document(ledger: &Ledger, metrics: &Metrics, bytes: Vec<u8>) -> v1
             } else {
                 tracing::error!(%refused, "document refused");
             }
-            let held = ledger.document().borrow().clone();
-            v1::DocumentAnswer {
-                lineage: held.as_ref().map_or(0, |held| held.document.lineage),
-                revision: held.as_ref().map_or(0, |held| held.document.revision),
-                refused: refused.to_string(),
-            }
+            refusal(ledger, refused.to_string())
         }
     }
+}
+
+/// What is answered where nothing new was accepted: what is held, and why.
+fn refusal(ledger: &Ledger, refused: String) -> v1::DocumentAnswer {
+    let held = ledger.version();
+    v1::DocumentAnswer { lineage: held.lineage.get(), revision: held.revision.get(), refused }
 }
 
 async fn probed(host: &dyn Host, probe: &v1::ProbePool) -> v1::PoolObserved {

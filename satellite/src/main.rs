@@ -122,6 +122,7 @@ async fn serve(configuration: Configuration, config: &Path) -> anyhow::Result<()
         facts,
         host: Arc::new(host),
         ledger,
+        restores: identity.restore_verifier(),
         controllers,
         arbiter: Arc::new(arbiter),
         socket: configuration.socket.clone(),

@@ -5,7 +5,10 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use hawser_process::health::{Health, Readiness};
+use hawser_process::{
+    health::{Health, Readiness},
+    tls::RestoreVerifier,
+};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -23,6 +26,7 @@ use crate::{
     observe::Observer,
     orders, pools,
     report::Board,
+    unknown,
 };
 
 /// What a satellite is made of.
@@ -37,6 +41,8 @@ pub struct Parts {
     pub host: Arc<dyn Host>,
     /// The memory.
     pub ledger: Ledger,
+    /// Recognises what an administrator signed for a restore.
+    pub restores: RestoreVerifier,
     /// Where the controllers are.
     pub controllers: Arc<Controllers>,
     /// Who answers for Raft.
@@ -102,11 +108,18 @@ impl Satellite {
             board.clone(),
             cancelled.clone(),
         ));
+        tracker.spawn(unknown::watch(
+            shared.observer.clone(),
+            parts.ledger.clone(),
+            board.clone(),
+            cancelled.clone(),
+        ));
         tracker.spawn(orders::watch(parts.ledger.clone(), board.clone(), cancelled.clone()));
         let link = Link {
             cluster_id: parts.cluster_id,
             node: parts.node,
             facts: parts.facts,
+            restores: parts.restores,
             controllers: parts.controllers,
             ledger: parts.ledger,
             board,

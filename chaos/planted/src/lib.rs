@@ -23,11 +23,13 @@ pub enum Defect {
     OrderRunTwice,
     /// A voter elects a leader whose log lacks what has been acknowledged.
     AcknowledgedDropped,
+    /// A restored cluster orders the removal of what it does not know.
+    UnknownDeleted,
 }
 
 impl Defect {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::NoBarrier,
         Self::MinorReusedEarly,
         Self::SyncedIgnoresNumber,
@@ -35,6 +37,7 @@ impl Defect {
         Self::LateReportBelieved,
         Self::OrderRunTwice,
         Self::AcknowledgedDropped,
+        Self::UnknownDeleted,
     ];
 
     /// Its name on a command line.
@@ -48,6 +51,7 @@ impl Defect {
             Self::LateReportBelieved => "late-report-believed",
             Self::OrderRunTwice => "order-run-twice",
             Self::AcknowledgedDropped => "acknowledged-dropped",
+            Self::UnknownDeleted => "unknown-deleted",
         }
     }
 }

@@ -12,7 +12,7 @@ use hawser_controller::{
     consensus::{Introducer, ORDER_FILE, Retention, StoreOrder},
     controller::{Controller, Ground},
 };
-use hawser_process::tls::{PeerIdentity, Role};
+use hawser_process::tls::{PeerIdentity, RestoreVerifier, Role};
 use hawser_proto::v1;
 use hawser_satellite::{
     arbiter::ControllerArbiter,
@@ -206,6 +206,7 @@ async fn satellite(
         facts,
         host: Arc::new(below),
         ledger: ledger.clone(),
+        restores: RestoreVerifier::none(),
         controllers: Arc::clone(&controllers),
         arbiter: Arc::new(ControllerArbiter::new(node, controllers)),
         socket: directory.join("socket"),

@@ -30,6 +30,17 @@ pub(super) enum CreateStore {
         address: String,
         members: Vec<Member>,
     },
+    /// Begin a new lineage out of the backup that lies beside the order.
+    Restore {
+        cluster_id: String,
+        cluster_name: String,
+        lineage: u64,
+        name: String,
+        address: String,
+        /// The restore record, in hexadecimal digits.
+        statement: String,
+        signature: String,
+    },
 }
 
 /// What the cluster may hand out for DRBD, in the form that people write.

@@ -148,7 +148,7 @@ impl Init {
 }
 
 /// Names and addresses, checked, each name once.
-fn controllers(texts: &[String]) -> Result<Vec<(&str, &str)>, Failure> {
+pub(super) fn controllers(texts: &[String]) -> Result<Vec<(&str, &str)>, Failure> {
     let mut controllers: Vec<(&str, &str)> = Vec::with_capacity(texts.len());
     for text in texts {
         let (name, address) = text.split_once('=').ok_or_else(|| {
@@ -166,7 +166,7 @@ fn controllers(texts: &[String]) -> Result<Vec<(&str, &str)>, Failure> {
     Ok(controllers)
 }
 
-fn refuse_to_overwrite(directory: &Path) -> Result<(), Failure> {
+pub(super) fn refuse_to_overwrite(directory: &Path) -> Result<(), Failure> {
     match fs::read_dir(directory) {
         Ok(mut entries) => match entries.next() {
             None => Ok(()),
@@ -180,7 +180,8 @@ fn refuse_to_overwrite(directory: &Path) -> Result<(), Failure> {
     }
 }
 
-fn beside(directory: &Path) -> PathBuf {
+/// Where a directory is made before it is renamed.
+pub(super) fn beside(directory: &Path) -> PathBuf {
     let name = directory.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     directory.with_file_name(format!(".{name}.{}", std::process::id()))
 }

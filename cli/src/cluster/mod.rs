@@ -5,12 +5,16 @@ use clap::Subcommand;
 use crate::{context::Context, failure::Failure, output::Screen};
 
 mod add_member;
+mod backup;
+mod backup_file;
 mod certificate;
 mod create_store;
 mod init;
 mod remove_member;
+mod restore;
 mod status;
 mod transfer_leader;
+mod unknown;
 
 /// The verbs, by whether they talk to the cluster.
 #[derive(Debug, Subcommand)]
@@ -26,6 +30,7 @@ pub(crate) enum Verb {
 pub(crate) enum LocalVerb {
     Init(init::Init),
     Certificate(certificate::Certificate),
+    Restore(restore::Restore),
 }
 
 /// What a controller is asked for.
@@ -35,6 +40,8 @@ pub(crate) enum RemoteVerb {
     RemoveMember(remove_member::RemoveMember),
     TransferLeader(transfer_leader::TransferLeader),
     Status(status::Status),
+    Backup(backup::Backup),
+    Unknown(unknown::Unknown),
 }
 
 impl LocalVerb {
@@ -42,6 +49,7 @@ impl LocalVerb {
         match self {
             Self::Init(verb) => verb.run(screen),
             Self::Certificate(verb) => verb.run(screen),
+            Self::Restore(verb) => verb.run(screen),
         }
     }
 }
@@ -53,6 +61,8 @@ impl RemoteVerb {
             Self::RemoveMember(verb) => verb.run(context).await,
             Self::TransferLeader(verb) => verb.run(context).await,
             Self::Status(verb) => verb.run(context).await,
+            Self::Backup(verb) => verb.run(context).await,
+            Self::Unknown(verb) => verb.run(context).await,
         }
     }
 }

@@ -32,6 +32,10 @@ pub(super) struct ClusterStatus {
     has_quorum: bool,
     /// What the cluster may hand out for DRBD; null before it has begun.
     numbers: Option<Numbers>,
+    /// After a restore: nodes that have not said yet what they hold, and were not declared lost.
+    waits_for_nodes: Vec<String>,
+    /// Replicas on nodes that the restored cluster does not know.
+    unknown_replicas: u32,
     members: Vec<Member>,
     asked: Vec<Asked>,
 }
@@ -164,21 +168,47 @@ impl ClusterStatus {
             leader: leader.map(|member| member.name.clone()),
             has_quorum: given().any(|answer| answer.term == best.term && answer.has_quorum),
             numbers: best.numbers.as_ref().map(Numbers::from),
+            waits_for_nodes: best.waits_for_nodes.clone(),
+            unknown_replicas: best.unknown_replicas,
             members: members.collect(),
             asked: asked.collect(),
         })
     }
 
+    /// What a restored cluster waits for; empty where it does not.
+    fn settling(&self) -> String {
+        if self.waits_for_nodes.is_empty() {
+            return String::new();
+        }
+        format!(
+            "waits for {} to say what they hold; nothing is removed or handed out before (`hawser node lost` for one that \
+             never comes back)",
+            self.waits_for_nodes.join(", ")
+        )
+    }
+
+    fn unknown(&self) -> String {
+        match self.unknown_replicas {
+            0 => String::new(),
+            count => {
+                format!("{count} replicas that were made after the backup; see `hawser cluster unknown`")
+            }
+        }
+    }
+
     fn describe(&self, width: Option<u16>, _now: Timestamp) -> String {
         let quorum =
             if self.has_quorum { "yes" } else { "no: changes wait until a majority of voters is back" };
-        let facts = pairs(&[
+        let mut facts = vec![
             ("cluster", format!("{} ({})", self.cluster_name, self.cluster_id)),
             ("leader", self.leader.clone().unwrap_or_else(|| "none known".to_owned())),
             ("quorum", quorum.to_owned()),
             ("term", self.term.to_string()),
             ("lineage", self.lineage.to_string()),
-        ]);
+        ];
+        let restored = [("settling", self.settling()), ("unknown", self.unknown())];
+        facts.extend(restored.into_iter().filter(|(_, text)| !text.is_empty()));
+        let facts = pairs(&facts);
         let rows = self.members.iter().map(|member| {
             let role = if member.leads { "leader".to_owned() } else { member.role.clone() };
             let revision = |revision: Option<u64>| revision.map(|it| it.to_string()).unwrap_or_default();
@@ -244,6 +274,8 @@ mod tests {
                 reserved_ports: vec![v1::NumberRange { first: 7010, last: 7019 }],
                 ..Default::default()
             }),
+            waits_for_nodes: Vec::new(),
+            unknown_replicas: 0,
         }
     }
 
@@ -263,6 +295,20 @@ mod tests {
         assert!(status.has_quorum);
         insta::assert_snapshot!(status.describe(None, Timestamp::UNIX_EPOCH));
         insta::assert_snapshot!(serde_json::to_string_pretty(&status).unwrap());
+    }
+
+    #[test]
+    fn a_restored_cluster_says_whom_it_waits_for_and_what_it_does_not_know() {
+        let restored = v1::GetStatusResponse {
+            waits_for_nodes: vec!["n2".into(), "n3".into()],
+            unknown_replicas: 2,
+            ..answer("n1", 3, 1, true)
+        };
+        let text = ClusterStatus::of(&[("h1:1".to_owned(), Ok(restored))])
+            .unwrap()
+            .describe(None, Timestamp::UNIX_EPOCH);
+        assert!(text.contains("settling  waits for n2, n3 to say what they hold"), "{text}");
+        assert!(text.contains("unknown   2 replicas that were made after the backup"), "{text}");
     }
 
     #[test]

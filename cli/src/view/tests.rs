@@ -44,6 +44,7 @@ fn nodes() -> Vec<v1::NodeView> {
                 incarnation: 4,
                 document_revision: 31,
                 lost_since: 0,
+                held_lineage: 0,
                 facts: Some(facts()),
                 options: None,
             }),
@@ -94,6 +95,7 @@ fn resource() -> v1::ResourceView {
         }],
         address: "default".into(),
         removing_since: 0,
+        missing_since: 0,
     };
     let observed = v1::ReplicaObserved {
         resource: "data".into(),

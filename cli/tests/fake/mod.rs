@@ -27,6 +27,10 @@ pub(crate) struct Script {
     pub(crate) nodes: Vec<Vec<v1::NodeView>>,
     /// Answer to `add-member`.
     pub(crate) ticket: Option<v1::JoinTicket>,
+    /// Bytes of a backup, chunk by chunk; what comes after an empty one breaks off. None: there is no leader.
+    pub(crate) backup: Vec<Vec<u8>>,
+    /// What nodes hold that the cluster does not know.
+    pub(crate) unknown: Vec<v1::UnknownReplica>,
     /// Request keys of the creates.
     pub(crate) keys: Vec<String>,
 }
@@ -273,5 +277,31 @@ impl cluster_service_server::ClusterService for Fake {
             return Err(Status::failed_precondition(format!("controller {leader} does not answer")));
         }
         Ok(Response::new(v1::TransferLeadershipResponse { leader, term: 5 }))
+    }
+
+    type BackupStream = Pin<Box<dyn Stream<Item = Result<v1::BackupResponse, Status>> + Send>>;
+
+    async fn backup(
+        &self,
+        _request: Request<v1::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        let chunks = self.0.lock().unwrap().backup.clone();
+        if chunks.is_empty() {
+            return Err(Status::unavailable("controller n1 knows no leader"));
+        }
+        let chunks = chunks.into_iter().map(|chunk| {
+            let breaks_off = chunk.is_empty();
+            let chunk = v1::BackupResponse { header: None, chunk };
+            if breaks_off { Err(Status::unavailable("the leader has gone")) } else { Ok(chunk) }
+        });
+        Ok(Response::new(Box::pin(tokio_stream::iter(chunks.collect::<Vec<_>>()))))
+    }
+
+    async fn list_unknown(
+        &self,
+        _request: Request<v1::ListUnknownRequest>,
+    ) -> Result<Response<v1::ListUnknownResponse>, Status> {
+        let replicas = self.0.lock().unwrap().unknown.clone();
+        Ok(Response::new(v1::ListUnknownResponse { replicas, revision: 40, ..Default::default() }))
     }
 }

@@ -76,6 +76,19 @@ impl Context {
             .ok_or_else(|| ApiError::Unavailable("this controller no longer leads; try again".into()))
     }
 
+    /// Refuses what a restored cluster does not do before every node has said what it holds: to be asked before a door
+    /// looks at what is observed, for nothing is then.
+    ///
+    /// # Errors
+    /// Whom the cluster waits for.
+    pub fn settled(&self) -> Result<(), ApiError> {
+        let state = self.consensus.view().state();
+        if !state.is_settling() {
+            return Ok(());
+        }
+        Err(ApiError::rejected(v1::RejectionReason::Precondition, state.settling_words()))
+    }
+
     /// Begins a write: who asks for what, under which key.
     ///
     /// # Errors

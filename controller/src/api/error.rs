@@ -188,7 +188,7 @@ impl From<SessionError> for ApiError {
             SessionError::WrongNode { .. } => Self::Forbidden { reason: "WRONG_NODE", message },
             SessionError::WrongCluster { .. } => Self::Forbidden { reason: "WRONG_CLUSTER", message },
             SessionError::NotRegistered(_) => Self::rejected(v1::RejectionReason::NotFound, message),
-            SessionError::Ahead { .. } | SessionError::Lost(_) => {
+            SessionError::Ahead { .. } | SessionError::OtherRestore { .. } | SessionError::Lost(_) => {
                 Self::rejected(v1::RejectionReason::Precondition, message)
             }
             SessionError::NoHello | SessionError::Report(_) => Self::Protocol(message),

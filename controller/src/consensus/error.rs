@@ -66,7 +66,7 @@ pub enum StartError {
     #[error(
         "{} holds no store, and no order to make one. For the first controller of a new cluster run \
          `hawser cluster init`; for another one run `hawser cluster add-member NAME ADDRESS` against the \
-         cluster. Put the create-store.json that it writes into that directory. If this controller had a \
+         cluster; where all controllers are lost, run `hawser cluster restore` on a backup. Put the create-store.json that it writes into that directory. If this controller had a \
          store before, it is lost: never put an old copy in its place; run `hawser cluster remove-member NAME` first \
          and `hawser cluster add-member NAME ADDRESS` then",
         .data_directory.display()
@@ -81,6 +81,16 @@ pub enum StartError {
         /// The order.
         path: PathBuf,
         /// What is wrong and what to do.
+        reason: String,
+    },
+    /// The backup cannot be restored.
+    #[error(
+        "the backup {} {reason}. No store was made; run `hawser cluster restore` again on a backup that is whole", .path.display()
+    )]
+    Backup {
+        /// The backup.
+        path: PathBuf,
+        /// What is wrong.
         reason: String,
     },
     /// The store belongs to somebody else than the configuration says.

@@ -10,9 +10,10 @@ use openraft::EntryPayload;
 use prost::Message;
 
 use super::{
-    StartError,
+    StartError, StoreOrder,
     codec::{entry_from_stored, entry_to_stored, meta_from_header, meta_to_header},
     fixture::{member, state_of},
+    restored_store::restore_id,
     sled_engine::{seal, split_key, unseal},
     snapshot_format,
     store_order::{obey, read_order},
@@ -146,19 +147,47 @@ fn hostile_orders_to_make_a_store_are_refused_by_their_file() {
     let init = r#"{"mode":"init","cluster_id":"c1","cluster_name":"lab","name":"n1","address":"10.0.0.1:6470","numbers":{"minors":"20-29"}}"#;
     let join = r#"{"mode":"join","cluster_id":"c1","cluster_name":"lab","lineage":1,"raft_id":4,"name":"n2","address":"10.0.0.2:6470",
         "members":[{"raft_id":1,"name":"n1","address":"10.0.0.1:6470","store_incarnation":9}]}"#;
-    check(&texts(&[init, join], &["init", "join", "mode", "raft_id", "members", "[]"]), |text| {
-        fs::write(&path, &text).unwrap();
-        let made = read_order(&path).and_then(|order| obey(&order.unwrap(), &path, 900));
-        match made {
-            Ok(identity) => {
-                assert_eq!(identity.incarnation, 900);
-                assert_eq!(identity.began_the_cluster, identity.raft_id == 1, "{identity:?}");
+    let restore = r#"{"mode":"restore","cluster_id":"c1","cluster_name":"lab","lineage":2,"name":"n1","address":"10.0.0.1:6470",
+        "statement":"0a0263312802","signature":"00ff"}"#;
+    check(
+        &texts(&[init, join, restore], &["init", "join", "restore", "mode", "raft_id", "members", "[]"]),
+        |text| {
+            fs::write(&path, &text).unwrap();
+            let made = read_order(&path).and_then(|order| obey(&order.unwrap(), &path, 900));
+            match made {
+                Ok(identity) => {
+                    assert_eq!(identity.incarnation, 900);
+                    assert_eq!(identity.began_the_cluster, identity.raft_id == 1, "{identity:?}");
+                }
+                Err(error) => {
+                    assert!(matches!(error, StartError::Order { .. }), "{error:?}");
+                    assert!(error.to_string().contains("create-store.json"), "{error}");
+                }
             }
-            Err(error) => {
-                assert!(matches!(error, StartError::Order { .. }), "{error:?}");
-                assert!(error.to_string().contains("create-store.json"), "{error}");
-            }
+        },
+    );
+    assert!(read_order(Path::new("/nonexistent/create-store.json")).unwrap().is_none());
+}
+
+#[test]
+fn hostile_restore_records_name_a_store_or_are_refused_by_the_order() {
+    let path = Path::new("create-store.json");
+    let statement =
+        v1::RestoreStatement { cluster_id: "c1".into(), lineage: 2, restore_id: 7, ..Default::default() };
+    let whole: String = statement.encode_to_vec().iter().map(|byte| format!("{byte:02x}")).collect();
+    check(&texts(&[&whole], &["ff", "zz"]), |statement| {
+        let order = StoreOrder::Restore {
+            cluster_id: "c1".into(),
+            cluster_name: "lab".into(),
+            lineage: 2,
+            name: "n1".into(),
+            address: "10.0.0.1:6470".into(),
+            statement,
+            signature: "00".into(),
+        };
+        match restore_id(&order, path) {
+            Ok(id) => assert_ne!(id, 0),
+            Err(error) => assert!(error.to_string().contains("create-store.json"), "{error}"),
         }
     });
-    assert!(read_order(Path::new("/nonexistent/create-store.json")).unwrap().is_none());
 }

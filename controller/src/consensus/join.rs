@@ -57,6 +57,16 @@ async fn admit(
             inner.myself.identity.cluster_id, request.cluster_id
         )));
     }
+    let (ours, theirs) = (inner.myself.identity.lineage, request.lineage);
+    if theirs != 0 && theirs < ours {
+        return Ok(words::before_the_restore(name, theirs, ours));
+    }
+    if theirs > ours {
+        return Err(Status::failed_precondition(format!(
+            "controller {name} is of lineage {theirs}, and this one of lineage {ours}: the cluster was restored since, and \
+             this controller has to go"
+        )));
+    }
     if store == 0 {
         return Err(Status::invalid_argument("store_incarnation: a store has to name itself"));
     }
@@ -129,6 +139,7 @@ pub(super) async fn ask_while_unheard(consensus: Consensus) {
         raft_id: identity.raft_id,
         store_incarnation: identity.incarnation,
         handed_on_for: String::new(),
+        lineage: identity.lineage,
     };
     let mut said = String::new();
     let mut was_member = consensus.is_member();
@@ -208,6 +219,14 @@ mod words {
             "controller {name} (member {raft_id}) was removed from the cluster, and its store is of no more use; to \
              have a controller here again, move its data directory away, run `hawser cluster add-member {name} \
              {address}` and start it with the order that this writes"
+        )
+    }
+
+    pub(super) fn before_the_restore(name: &str, theirs: u64, ours: u64) -> String {
+        format!(
+            "the cluster was restored from a backup and is at lineage {ours}; the store of this controller is of lineage \
+             {theirs} and is of no more use. Move the data directory away, run `hawser cluster add-member` for {name} and \
+             start it with the order that this writes"
         )
     }
 

@@ -5,6 +5,7 @@
 //! that is what `hawser-state` does with each committed command.
 
 mod asking;
+mod backup;
 pub mod codec;
 mod ending;
 pub mod engine;
@@ -26,6 +27,7 @@ mod ordered_numbers;
 mod parties;
 mod recent;
 mod removal;
+mod restored_store;
 mod roles;
 mod server;
 pub mod sled_engine;
@@ -43,12 +45,14 @@ pub mod witness;
 mod writer;
 
 pub use asking::Committed;
+pub use backup::{Backup, BackupError};
 pub use error::{ProposeError, ReadError, StartError};
 pub use hand_over::HandOverError;
 pub use handle::Consensus;
 pub use leadership::{Leadership, Role};
 pub use ordered_numbers::OrderedNumbers;
 pub use removal::LeadershipLost;
+pub use restored_store::BACKUP_FILE;
 pub use server::RaftDoor;
 pub use start::{Options, Retention, Timing};
 pub use status::{MemberStatus, Status};

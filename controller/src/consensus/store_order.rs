@@ -1,5 +1,5 @@
 //! Only an order makes a store: it stands in the data directory as `create-store.json`, written by
-//! `hawser cluster init` or `hawser cluster add-member`, and is put aside once it is obeyed.
+//! `hawser cluster init`, `hawser cluster add-member` or `hawser cluster restore`, and is put aside once it is obeyed.
 //!
 //! A controller without store and without order may be one that lost its disk; it must never begin anew by
 //! itself, for it may have promised something.
@@ -19,6 +19,7 @@ use super::{
     StartError,
     engine::{Engine, Engines, Meta},
     ordered_numbers::OrderedNumbers,
+    restored_store,
     witness::Witness,
 };
 
@@ -72,6 +73,23 @@ pub enum StoreOrder {
         /// Controllers to ask for admission.
         members: Vec<Introducer>,
     },
+    /// The first store of a new lineage, made out of the backup that lies beside the order.
+    Restore {
+        /// Id of the cluster that the backup is of.
+        cluster_id: String,
+        /// Its name, for people.
+        cluster_name: String,
+        /// The lineage that begins.
+        lineage: u64,
+        /// This controller's name.
+        name: String,
+        /// host:port that the other controllers use.
+        address: String,
+        /// What the restore record says, in hexadecimal digits.
+        statement: String,
+        /// Its signature, in hexadecimal digits.
+        signature: String,
+    },
 }
 
 /// A member that a new controller may ask.
@@ -118,36 +136,57 @@ pub(super) fn find_or_make(place: &Place, fresh_incarnation: u64) -> Result<Stor
         let Some(order) = &order else {
             return Err(StartError::NoStore { data_directory: place.data_directory.clone() });
         };
-        let identity = obey(order, &order_path, fresh_incarnation)?;
+        let begun = restored_store::prepare(place, order, &order_path)?;
+        let identity = match &begun {
+            Some(begun) => begun.identity.clone(),
+            None => obey(order, &order_path, fresh_incarnation)?,
+        };
         check_identity(place, &identity)
             .map_err(|reason| StartError::Order { path: order_path.clone(), reason })?;
-        make(place, &directory, &identity)?;
+        make(place, &directory, &identity, begun.as_ref())?;
     }
     let store = open(place, directory)?;
     check_identity(place, &store.identity)
         .map_err(|reason| StartError::ForeignStore { path: store.directory.clone(), reason })?;
     if let Some(order) = &order {
-        let ordered = obey(order, &order_path, store.identity.incarnation)?;
-        if (&ordered.cluster_id, ordered.raft_id) != (&store.identity.cluster_id, store.identity.raft_id) {
-            return Err(StartError::Order {
-                path: order_path,
-                reason: format!(
-                    "it orders a store for member {} of cluster {}, but the store of member {} of cluster {} \
-                     is there; remove the order to keep that store, or move {} away to obey the order",
-                    ordered.raft_id,
-                    ordered.cluster_id,
-                    store.identity.raft_id,
-                    store.identity.cluster_id,
-                    store.directory.display()
-                ),
-            });
-        }
+        check_obeyed(order, &order_path, &store)?;
         let obeyed = place.data_directory.join(OBEYED_FILE);
+        restored_store::forget_backup(place)?;
         fs::rename(&order_path, &obeyed)
             .and_then(|()| sync_directory(&place.data_directory))
             .map_err(io_error("rename", &order_path))?;
     }
     Ok(store)
+}
+
+/// Whether the store that is there is the one that the order makes.
+fn check_obeyed(order: &StoreOrder, path: &Path, store: &Store) -> Result<(), StartError> {
+    let there = &store.identity;
+    let (is_it, ordered) = match order {
+        StoreOrder::Restore { cluster_id, lineage, .. } => {
+            let is_it = *cluster_id == there.cluster_id
+                && restored_store::restore_id(order, path)? == there.incarnation;
+            (is_it, format!("lineage {lineage} of cluster {cluster_id}"))
+        }
+        StoreOrder::Init { .. } | StoreOrder::Join { .. } => {
+            let ordered = obey(order, path, there.incarnation)?;
+            let is_it = (&ordered.cluster_id, ordered.raft_id) == (&there.cluster_id, there.raft_id);
+            (is_it, format!("member {} of cluster {}", ordered.raft_id, ordered.cluster_id))
+        }
+    };
+    if is_it {
+        return Ok(());
+    }
+    Err(StartError::Order {
+        path: path.to_owned(),
+        reason: format!(
+            "it orders a store for {ordered}, but the store of member {} of cluster {} is there; remove the order to \
+             keep that store, or move {} away to obey the order",
+            there.raft_id,
+            there.cluster_id,
+            store.directory.display()
+        ),
+    })
 }
 
 pub(super) fn read_order(path: &Path) -> Result<Option<StoreOrder>, StartError> {
@@ -221,6 +260,10 @@ pub(super) fn obey(
                 numbers: None,
             }
         }
+        StoreOrder::Restore { .. } => {
+            let reason = "it needs the backup that is to be restored".to_owned();
+            return Err(StartError::Order { path: path.to_owned(), reason });
+        }
     })
 }
 
@@ -246,7 +289,12 @@ fn check_identity(place: &Place, identity: &v1::StoreIdentity) -> Result<(), Str
 }
 
 /// Makes the store aside, syncs all of it, and puts it in its place.
-fn make(place: &Place, directory: &Path, identity: &v1::StoreIdentity) -> Result<(), StartError> {
+fn make(
+    place: &Place,
+    directory: &Path,
+    identity: &v1::StoreIdentity,
+    begun: Option<&restored_store::Begun>,
+) -> Result<(), StartError> {
     let unfinished = place.data_directory.join(UNFINISHED_DIRECTORY);
     let build = || -> io::Result<()> {
         if unfinished.exists() {
@@ -255,6 +303,9 @@ fn make(place: &Place, directory: &Path, identity: &v1::StoreIdentity) -> Result
         fs::create_dir_all(unfinished.join(SNAPSHOTS_DIRECTORY))?;
         let engine = place.engines.make(&unfinished.join(LOG_DIRECTORY))?;
         engine.put_meta(Meta::Identity, Some(&identity.encode_to_vec()))?;
+        if let Some(begun) = begun {
+            begun.write(&unfinished.join(SNAPSHOTS_DIRECTORY), engine.as_ref())?;
+        }
         engine.sync()?;
         drop(engine);
         Witness::create(&unfinished.join(WITNESS_FILE))?;
@@ -290,7 +341,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StartError {
+pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StartError {
     let path = path.to_owned();
     move |source| StartError::Io { action, path, source }
 }

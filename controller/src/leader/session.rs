@@ -75,6 +75,20 @@ pub enum SessionError {
         /// What it is to have.
         ours: DocumentVersion,
     },
+    /// It has obeyed orders of another restore of the same backup.
+    #[error(
+        "node {node} has accepted another restore of this cluster ({theirs:016x}, and this one is {ours:016x}; 0 is none): orders \
+         of both would be taken for each other, so nothing is sent to it. If that other one is given up, run \
+         `hawser cluster restore` again with a --lineage that is higher than any that was ever used"
+    )]
+    OtherRestore {
+        /// The node.
+        node: String,
+        /// What its ledger has accepted.
+        theirs: u64,
+        /// How this lineage began.
+        ours: u64,
+    },
     /// A report that cannot be taken.
     #[error(transparent)]
     Report(#[from] ReportRefused),
@@ -120,6 +134,7 @@ pub async fn open<S: Inbound>(
     let document = check(&view, &certificate, &hello)?;
     let lineage = view.state().cluster().lineage();
 
+    let notice = notice(&view.state(), &hello.node);
     let (session, outbound) = reign.sessions.open(&hello.node);
     let sent = hello.version();
     tracing::info!(node = hello.node, session = session.id, "a satellite has connected");
@@ -128,6 +143,9 @@ pub async fn open<S: Inbound>(
         NodeSeen::opened(session.id, lineage, hello.observed.unwrap_or_default(), document, Instant::now()),
     );
     let running = async move {
+        if let Some(notice) = notice {
+            session.send(controller_message::Message::Restored(notice)).await;
+        }
         let running = Running {
             reign: reign.clone(),
             view,
@@ -163,6 +181,14 @@ fn check(view: &View, certificate: &str, hello: &v1::Hello) -> Result<DocumentSt
         });
     }
     let node = not_lost(&state, &hello.node)?;
+    let restore_id = state.restored().map_or(0, |restored| restored.restore_id);
+    if hello.version().lineage == cluster.lineage() && hello.restore_id != restore_id {
+        return Err(SessionError::OtherRestore {
+            node: hello.node.clone(),
+            theirs: hello.restore_id,
+            ours: restore_id,
+        });
+    }
     let theirs = hello.version();
     let ours = DocumentVersion { lineage: cluster.lineage(), revision: node.document_revision() };
     if theirs > ours {
@@ -180,6 +206,13 @@ fn check(view: &View, certificate: &str, hello: &v1::Hello) -> Result<DocumentSt
         );
     }
     Ok(DocumentStanding { accepted: theirs, refused: String::new(), differs })
+}
+
+/// What a satellite is told of a restore, before anything else.
+fn notice(state: &State, node: &str) -> Option<v1::RestoreNotice> {
+    let restored = state.restored()?;
+    let wants_inventory = state.node(node).is_some_and(|node| !state.has_reported(node));
+    Some(v1::RestoreNotice { record: restored.record.clone(), wants_inventory })
 }
 
 /// A node that orders may be sent to.
@@ -244,7 +277,12 @@ impl<S: Inbound> Running<S> {
     async fn send_document_if_newer(&mut self) -> Result<(), SessionError> {
         let node = &self.session.node;
         let state = self.view.state();
-        let revision = not_lost(&state, node)?.document_revision();
+        let registered = not_lost(&state, node)?;
+        // A restored state is worth nothing before all have said what they hold, and this one before it has.
+        if state.is_settling() || !state.has_reported(registered) {
+            return Ok(());
+        }
+        let revision = registered.document_revision();
         let newest = DocumentVersion { lineage: state.cluster().lineage(), revision };
         if newest <= self.sent || self.unanswered {
             return Ok(());
@@ -279,6 +317,7 @@ impl<S: Inbound> Running<S> {
                 }
                 self.reign.observed.answer(node, *id, answer);
             }
+            Some(Message::Inventory(inventory)) => self.reign.observed.inventory(node, *id, inventory)?,
             Some(Message::PoolProbed(probed)) => self.session.answered(probed),
             Some(Message::Hello(_)) => return Err(SessionError::NoHello),
             // A newer satellite may say more than this controller understands.

@@ -3,8 +3,9 @@
 //! Rendering is frozen like [`apply`](crate::apply()): the same state gives the same bytes in every release of one
 //! feature level. A node's document revision changes exactly when what is rendered here changes.
 //! It must never render what another node keeps to itself, nor leave out a removal that is not
-//! confirmed.
+//! confirmed; and never say anything of a resource of which a node holds a replica that the state does not know.
 
+use hawser_planted::{Defect, is_planted};
 use hawser_proto::v1::{
     Attachment, AttachmentLifecycle, DesiredAttachment, DesiredDocument, DesiredPeer, DesiredPool,
     DesiredReplica, DesiredVolume, DrbdOptions, RemovedReplica, Replica, ReplicaLifecycle, Resource,
@@ -30,6 +31,7 @@ impl State {
             node: wanted.name.clone(),
             revision: wanted.document_revision,
             pools: pools(self, node),
+            restore_id: self.cluster().restored.as_ref().map_or(0, |restored| restored.restore_id),
             ..DesiredDocument::default()
         };
         for resource in self.resources_on(node) {
@@ -38,6 +40,19 @@ impl State {
                 Some(ReplicaEntry::Removed(replica)) => document.removed.push(replica),
                 None => {}
             }
+        }
+        if is_planted(Defect::UnknownDeleted) {
+            document.removed.extend(self.unknown().filter(|held| held.node == node).map(|held| {
+                RemovedReplica {
+                    resource: held.resource.clone(),
+                    resource_incarnation: held.resource_incarnation,
+                    replica_incarnation: held.replica_incarnation,
+                    drbd_name: held.drbd_name.clone(),
+                    pool: held.pool.clone(),
+                    volumes: held.volumes.clone(),
+                    layers: held.layers.clone(),
+                }
+            }));
         }
         Some(document)
     }
@@ -65,6 +80,9 @@ fn pool(pool: &StoragePool) -> DesiredPool {
 
 fn entry(state: &State, node: &str, resource: &Resource) -> Option<ReplicaEntry> {
     let replica = resource.replicas.iter().find(|replica| replica.node == node)?;
+    if state.is_contested(resource) {
+        return None;
+    }
     match replica.lifecycle() {
         ReplicaLifecycle::Unspecified | ReplicaLifecycle::Removed => None,
         ReplicaLifecycle::Removing => Some(ReplicaEntry::Removed(removed(resource, replica))),
@@ -140,6 +158,7 @@ fn wanted(state: &State, resource: &Resource, replica: &Replica) -> DesiredRepli
         generation: arbitration.generation,
         attachment: attachment(state.attachment(&resource.name, &replica.node)).into(),
         pool: replica.pool.clone(),
+        not_made_anew: replica.is_missing(),
     }
 }
 

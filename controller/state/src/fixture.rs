@@ -7,14 +7,15 @@ use hawser_proto::{
     sizes::GIB,
     v1::{
         Address, Applied, Command, ConfirmAttached, ConfirmResourceReady, CreateAttachment, CreateNode,
-        CreatePool, CreateResource, DrbdGeneration, InitializeCluster, LvmThinProvider, Member, NodeFacts,
-        Outcome, PlacedReplica, RecordNodeFacts, RecordPoolCapacity, Rejected, RejectionReason, RequestKey,
-        command::Command as Kind, create_pool, outcome,
+        CreatePool, CreateResource, DesiredDocument, DrbdGeneration, HeldReplica, InitializeCluster,
+        LvmThinProvider, Member, NodeFacts, Outcome, PlacedReplica, RecordHeld, RecordNodeFacts,
+        RecordPoolCapacity, Rejected, RejectionReason, RequestKey, RestoreRecord, command::Command as Kind,
+        create_pool, outcome,
     },
 };
 use prost::Message;
 
-use crate::{Effect, State, apply, capacity::promisable_bytes};
+use crate::{Effect, Restoration, State, apply, capacity::promisable_bytes};
 
 pub(crate) const POOL: &str = "thin";
 pub(crate) const RESOURCE: &str = "web";
@@ -138,6 +139,28 @@ impl Cluster {
         effect
     }
 
+    /// This cluster, restored from a backup of it as it is now.
+    pub(crate) fn restored(&self) -> Self {
+        let state = self.state.restore(self.index, restoration(self.state.cluster().lineage + 1)).unwrap();
+        Self { index: state.revision(), state }
+    }
+
+    /// What a node would say that it holds, had it obeyed this cluster's last document.
+    pub(crate) fn holdings(&self, node: &str) -> Vec<HeldReplica> {
+        self.state.document(node).map(|document| held(&document)).unwrap_or_default()
+    }
+
+    /// A node says what it holds, in one part.
+    pub(crate) fn report(&mut self, node: &str, replicas: Vec<HeldReplica>) -> Effect {
+        self.commit(Kind::RecordHeld(RecordHeld {
+            node: node.into(),
+            node_incarnation: self.state.node(node).map_or(0, |node| node.incarnation),
+            before: 0,
+            total: u32::try_from(replicas.len()).unwrap(),
+            replicas,
+        }))
+    }
+
     pub(crate) fn applied(&mut self, kind: Kind) -> Applied {
         applied(self.commit(kind).outcome)
     }
@@ -153,6 +176,56 @@ impl Cluster {
     pub(crate) fn is_stale(&mut self, kind: Kind) -> bool {
         matches!(self.commit(kind).outcome.outcome, Some(outcome::Outcome::Stale(_)))
     }
+}
+
+pub(crate) fn restoration(lineage: u64) -> Restoration {
+    Restoration {
+        lineage,
+        restore_id: 77,
+        record: RestoreRecord { statement: b"restored".to_vec(), signature: b"signed".to_vec() },
+        member_name: "c9".into(),
+        member_address: "c9:6470".into(),
+    }
+}
+
+/// A satellite's answer to a restore, from the document that it obeyed.
+fn held(document: &DesiredDocument) -> Vec<HeldReplica> {
+    let wanted = document.replicas.iter().map(|replica| HeldReplica {
+        node: document.node.clone(),
+        lineage: document.lineage,
+        revision: document.revision,
+        resource: replica.resource.clone(),
+        resource_incarnation: replica.resource_incarnation,
+        replica_incarnation: replica.replica_incarnation,
+        drbd_name: replica.drbd_name.clone(),
+        pool: replica.pool.clone(),
+        layers: replica.layers.clone(),
+        volumes: replica.volumes.clone(),
+        port: replica.peers.iter().find(|peer| peer.node == document.node).map_or(0, |own| own.port),
+        owner: replica.owner.clone(),
+        generation: replica.generation,
+        attachment: replica.attachment,
+        peers: replica.peers.iter().map(|peer| peer.node.clone()).collect(),
+        outdated: replica
+            .peers
+            .iter()
+            .filter(|peer| peer.outdated_number != 0)
+            .map(|peer| peer.node.clone())
+            .collect(),
+        data_may_exist: replica.day0_generation_id == 0,
+        removing: false,
+    });
+    let removed = document.removed.iter().map(|removed| HeldReplica {
+        node: document.node.clone(),
+        lineage: document.lineage,
+        revision: document.revision,
+        resource: removed.resource.clone(),
+        resource_incarnation: removed.resource_incarnation,
+        replica_incarnation: removed.replica_incarnation,
+        removing: true,
+        ..HeldReplica::default()
+    });
+    wanted.chain(removed).collect()
 }
 
 pub(crate) fn applied(outcome: Outcome) -> Applied {

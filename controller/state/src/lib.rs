@@ -15,6 +15,7 @@ mod fixture;
 mod index;
 mod operations;
 pub mod placement;
+mod restored;
 #[cfg(test)]
 mod sequences;
 mod state;
@@ -24,6 +25,7 @@ mod verdict;
 pub use apply::{Divergence, Effect, apply};
 pub use capacity::{overcommit_percent, promisable_bytes};
 pub use drbd_sizes::backing_size;
+pub use restored::{NotRestorable, Restoration};
 pub use state::{InvalidRecords, State};
 
 /// The highest feature level that this release can apply.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use hawser_proto::{
     ids::OperationId,
     v1::{
-        Attachment, ClusterRecord, IdempotencyRecord, Member, Node, Operation, Resource, ResourceGroup,
-        SnapshotRecord, StoragePool, snapshot_record::Record,
+        Attachment, ClusterRecord, HeldReplica, IdempotencyRecord, Member, Node, Operation, Resource,
+        ResourceGroup, SnapshotRecord, StoragePool, snapshot_record::Record,
     },
 };
 use imbl::{OrdMap, OrdSet};
@@ -32,6 +32,9 @@ pub struct State {
     pub(crate) attachments: OrdMap<(String, String), Arc<Attachment>>,
     pub(crate) operations: OrdMap<OperationId, Arc<Operation>>,
     pub(crate) idempotency: OrdMap<RequestName, Arc<IdempotencyRecord>>,
+    /// By (resource, node, replica incarnation): what nodes held when they reported after a restore. All of it while
+    /// the cluster settles; afterwards what the state does not know.
+    pub(crate) held: OrdMap<(String, String, u64), Arc<HeldReplica>>,
     pub(crate) index: Index,
     /// The state as it was when the log last passed a multiple of the checksum interval.
     pub(crate) checkpoint: Option<Arc<State>>,
@@ -82,6 +85,7 @@ impl State {
             attachments: OrdMap::new(),
             operations: OrdMap::new(),
             idempotency: OrdMap::new(),
+            held: OrdMap::new(),
             index,
             checkpoint: None,
         }
@@ -241,6 +245,7 @@ impl State {
             .chain(self.attachments.values().map(|object| Record::Attachment((**object).clone())))
             .chain(self.operations.values().map(|object| Record::Operation((**object).clone())))
             .chain(self.idempotency.values().map(|object| Record::Idempotency((**object).clone())))
+            .chain(self.held.values().map(|object| Record::Held((**object).clone())))
             .map(|record| SnapshotRecord { record: Some(record) })
     }
 
@@ -285,6 +290,7 @@ impl State {
                 self.operations.insert(object.id(), Arc::new(object)).is_none()
             }
             Record::Idempotency(object) => self.keep_answer(object),
+            Record::Held(object) => self.held.insert(held_key(&object), Arc::new(object)).is_none(),
         }
     }
 
@@ -304,4 +310,9 @@ impl State {
         }
         hasher.finalize().into()
     }
+}
+
+/// Under which [`State::held`] has it.
+pub(crate) fn held_key(held: &HeldReplica) -> (String, String, u64) {
+    (held.resource.clone(), held.node.clone(), held.replica_incarnation)
 }

@@ -8,15 +8,15 @@ use std::{collections::BTreeSet, sync::Arc};
 use hawser_proto::{
     ids::OperationId,
     v1::{
-        Attachment, Change, ClusterRecord, Member, Node, NumberRange, Operation, Resource, ResourceGroup,
-        StoragePool,
+        Attachment, Change, ClusterRecord, HeldReplica, Member, Node, NumberRange, Operation, Resource,
+        ResourceGroup, StoragePool,
     },
 };
 
 use crate::{
     change::Watched,
     desired,
-    state::State,
+    state::{State, held_key},
     verdict::{Denial, Verdict},
 };
 
@@ -217,6 +217,17 @@ impl<'a> Transaction<'a> {
             self.state.idempotency.remove(&name);
             self.state.index.expiry.remove(&(expires, name));
         }
+    }
+
+    /// Notes what a node holds. A resource whose replica it is may have to be left alone for it.
+    pub(crate) fn put_held(&mut self, held: HeldReplica) {
+        self.touch(&held.resource);
+        self.state.held.insert(held_key(&held), Arc::new(held));
+    }
+
+    pub(crate) fn remove_held(&mut self, held: &HeldReplica) {
+        self.touch(&held.resource);
+        self.state.held.remove(&held_key(held));
     }
 
     /// The smallest free port of a node that is in none of the ranges.

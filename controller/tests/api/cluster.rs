@@ -10,16 +10,18 @@ use std::{
 use hawser_controller::{
     api::random::Random,
     config::{Config, RaftConfig},
-    consensus::{Introducer, ORDER_FILE, OrderedNumbers, Status, StoreOrder},
+    consensus::{BACKUP_FILE, Introducer, ORDER_FILE, OrderedNumbers, Status, StoreOrder},
     controller::Controller,
 };
 use hawser_process::tls::{Authority, Identity, Role, install_crypto_provider};
+use hawser_proto::snapshot_file;
 use hawser_proto::v1::{
     self, attachment_service_client::AttachmentServiceClient, cluster_service_client::ClusterServiceClient,
     node_service_client::NodeServiceClient, operation_service_client::OperationServiceClient,
     pool_service_client::PoolServiceClient, replica_service_client::ReplicaServiceClient,
     resource_service_client::ResourceServiceClient,
 };
+use prost::Message;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -117,6 +119,42 @@ impl Cluster {
         });
         soon("three voters", three_voters).await.unwrap();
         cluster
+    }
+
+    /// Stops all members, and begins a new lineage on a new directory out of a backup.
+    pub(crate) async fn restore(&mut self, backup: &[u8], lineage: u64) {
+        for member in self.members.drain(..) {
+            if let Some(controller) = member.controller {
+                soon("the end", controller.stop()).await;
+            }
+        }
+        let header = snapshot_file::read_header(&mut &backup[..]).unwrap();
+        let statement = v1::RestoreStatement {
+            cluster_id: CLUSTER.into(),
+            from_lineage: header.lineage,
+            from_revision: header.last_log_id.unwrap_or_default().index,
+            lineage,
+            restore_id: 0xbac0 + lineage,
+            at_unix_ms: 1,
+        };
+        let statement = statement.encode_to_vec();
+        let hexadecimal = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = format!("c{}", 10 * lineage);
+        let member = self.prepare(&name);
+        fs::write(member.config.data_directory.join(BACKUP_FILE), backup).unwrap();
+        order(
+            &member.config.data_directory,
+            &StoreOrder::Restore {
+                cluster_id: CLUSTER.into(),
+                cluster_name: "test".into(),
+                lineage,
+                name,
+                address: member.address.clone(),
+                signature: hexadecimal(&self.authority.sign_restore(&statement).unwrap()),
+                statement: hexadecimal(&statement),
+            },
+        );
+        self.start(member).await;
     }
 
     fn prepare(&self, name: &str) -> Member {

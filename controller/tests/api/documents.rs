@@ -50,7 +50,7 @@ async fn while_a_document_is_unanswered_changes_wait_for_one_that_has_them_all()
                     continue;
                 }
                 Down::Heartbeat(_) => Heard::Heartbeat,
-                Down::Welcome(_) => continue,
+                Down::Welcome(_) | Down::Restored(_) => continue,
             };
             // The test may have ended.
             let _ = heard.send(news);

@@ -14,6 +14,7 @@ mod lost_node;
 mod members;
 mod relaying;
 mod replicas;
+mod restore;
 mod satellite;
 mod take_over;
 mod watching;

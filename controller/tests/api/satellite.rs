@@ -28,6 +28,10 @@ pub(crate) struct Script {
     pub(crate) disk: Option<v1::DiskState>,
     /// What something else holds on its node.
     pub(crate) numbers: Option<v1::NumbersObserved>,
+    /// What it holds by documents from before a restore.
+    pub(crate) holds: Vec<v1::HeldReplica>,
+    /// What is left of each of that, where the cluster does not know it.
+    pub(crate) left: v1::Presence,
 }
 
 pub(crate) struct Satellite {
@@ -40,9 +44,14 @@ pub(crate) struct Satellite {
 impl Satellite {
     /// Opens a session through a member and keeps it until it is dropped.
     pub(crate) async fn start(cluster: &Cluster, member: usize, node: &str) -> Self {
+        Self::playing(cluster, member, node, Script::default()).await
+    }
+
+    /// The same, following a script from the beginning.
+    pub(crate) async fn playing(cluster: &Cluster, member: usize, node: &str, script: Script) -> Self {
         let channel = cluster.channel(member, Role::Satellite, node);
         let (up, inbound) = soon("the session", open(channel.clone(), hello(node))).await.unwrap();
-        let script = Arc::new(Mutex::new(Script::default()));
+        let script = Arc::new(Mutex::new(script));
         let (changed, mut changes) = mpsc::channel(1);
         let (name, shared) = (node.to_owned(), script.clone());
         let task = tokio::spawn(async move {
@@ -160,6 +169,10 @@ impl Actor {
                     };
                     self.send(Up::PoolProbed(v1::PoolProbed { id: question.id, pool: Some(pool) })).await;
                 }
+                Some(Down::Restored(_)) => {
+                    let replicas = self.script.lock().unwrap().holds.clone();
+                    self.send(Up::Inventory(v1::Inventory { replicas })).await;
+                }
                 Some(Down::Welcome(_) | Down::Heartbeat(_)) => {}
             }
         }
@@ -193,7 +206,19 @@ impl Actor {
             revision: document.revision,
             lineage: document.lineage,
         });
+        let wanted = |held: &v1::HeldReplica| {
+            document.replicas.iter().any(|replica| replica.replica_incarnation == held.replica_incarnation)
+        };
+        let unknown = script.holds.iter().filter(|held| document.lineage > 0 && !wanted(held));
+        let unknown = unknown.map(|held| v1::UnknownObserved {
+            resource: held.resource.clone(),
+            replica_incarnation: held.replica_incarnation,
+            presence: script.left.into(),
+            lineage: document.lineage,
+            revision: document.revision,
+        });
         let report = v1::Report {
+            unknown: unknown.collect(),
             sequence: self.sequence,
             full: true,
             pools: pools.collect(),

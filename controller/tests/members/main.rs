@@ -6,6 +6,7 @@ mod cluster;
 mod hand_over;
 mod pre_vote;
 mod removal;
+mod restore;
 mod wire;
 
 use std::fs;
@@ -278,7 +279,16 @@ fn orders_and_stores_of_others_are_refused() {
 fn what_is_no_order_is_refused_and_makes_nothing() {
     for (text, words) in [
         ("{", "it is not an order to make a store"),
-        (r#"{"mode":"restore"}"#, "unknown variant `restore`"),
+        (r#"{"mode":"recover"}"#, "unknown variant `recover`"),
+        (r#"{"mode":"restore"}"#, "missing field `cluster_id`"),
+        (
+            r#"{"mode":"restore","cluster_id":"c0ffee","cluster_name":"t","lineage":2,"name":"n1","address":"a:1","statement":"0x","signature":""}"#,
+            "its restore record is not made of hexadecimal digits",
+        ),
+        (
+            r#"{"mode":"restore","cluster_id":"c0ffee","cluster_name":"t","lineage":2,"name":"n1","address":"a:1","statement":"","signature":""}"#,
+            "its restore record names no store",
+        ),
         (r#"{"mode":"init","cluster_id":"c0ffee"}"#, "missing field `cluster_name`"),
         (
             r#"{"mode":"join","cluster_id":"c0ffee","cluster_name":"t","raft_id":1,"name":"n1","address":"a:1","members":[]}"#,

@@ -14,7 +14,7 @@ use std::{
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SigningKey,
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::{
@@ -26,6 +26,7 @@ use super::{
     PeerIdentity, Role,
     identity::{AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE},
     peer::SCHEME,
+    restore,
 };
 
 /// Name of the file with the authority's key, beside [`AUTHORITY_FILE`].
@@ -199,6 +200,16 @@ impl Authority {
             certificate_pem: parameters.signed_by(&key, &self.issuer)?.pem(),
             key_pem: key.serialize_pem(),
         })
+    }
+}
+
+impl Authority {
+    /// Signs that the cluster is to be restored, as the statement says. Satellites believe nothing else.
+    ///
+    /// # Errors
+    /// If the cryptography refuses.
+    pub fn sign_restore(&self, statement: &[u8]) -> Result<Vec<u8>, AuthorityError> {
+        Ok(KeyPair::from_pem(&self.key_pem)?.sign(&restore::signed(statement))?)
     }
 }
 

@@ -20,7 +20,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity as TonicIdentity, ServerTlsConfig};
 
-use super::{PeerError, PeerIdentity, Role};
+use super::{PeerError, PeerIdentity, RestoreVerifier, Role};
 
 /// Certificate of the cluster's authority.
 pub const AUTHORITY_FILE: &str = "ca.crt";
@@ -178,6 +178,12 @@ impl Identity {
             found: self.own.caller(),
             expected: format!("{role}/{name}"),
         })
+    }
+
+    /// Recognises what the authority has signed for a restore.
+    #[must_use]
+    pub fn restore_verifier(&self) -> RestoreVerifier {
+        RestoreVerifier::of(&self.authority_pem)
     }
 
     /// How to serve: every client must show a certificate of this cluster.

@@ -6,11 +6,13 @@
 mod authority;
 mod identity;
 mod peer;
+mod restore;
 mod role;
 
 pub use authority::{Authority, AuthorityError, SignedIdentity};
 pub use identity::{AUTHORITY_FILE, CERTIFICATE_FILE, HANDSHAKE, Identity, IdentityError, KEY_FILE};
 pub use peer::{PeerError, PeerIdentity};
+pub use restore::{NotSigned, RestoreVerifier};
 pub use role::{Role, UnknownRole};
 
 /// Makes ring the cryptography of every TLS connection of this process. Call it first in `main`.

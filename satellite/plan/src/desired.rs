@@ -85,6 +85,8 @@ pub struct Replica {
     pub maximum_peers: u32,
     /// Generation identifier to start from without a sync.
     pub day0: Option<u64>,
+    /// After a restore, the node held nothing of it: it had data once, and is not made anew.
+    pub not_made_anew: bool,
     /// Who may be Primary; empty: nobody.
     pub owner: String,
     /// Of the owner.
@@ -272,6 +274,7 @@ impl Reader<'_> {
             drbd,
             maximum_peers: wanted.maximum_peers,
             day0: (wanted.day0_generation_id != 0).then_some(wanted.day0_generation_id),
+            not_made_anew: wanted.not_made_anew,
             owner: wanted.owner.clone(),
             generation: wanted.generation(),
             attachment: match wanted.attachment() {

@@ -1,7 +1,8 @@
 //! The lowest layer: backing volumes and the metadata on them.
 //!
 //! It must never make storage anew for an incarnation that the ledger knows as created: what is missing
-//! then is missing data, and only a person may say that it is lost.
+//! then is missing data, and only a person may say that it is lost. So is what a restored cluster wants and the node did
+//! not have.
 
 use crate::{
     desired::Replica,
@@ -35,6 +36,13 @@ pub(crate) fn plan(situation: &Situation<'_>, replica: &Replica, plan: &mut Plan
                     backing.name
                 ));
             }
+            Some(Looked::Absent) if replica.not_made_anew => {
+                return plan.wait(format!(
+                    "{} was removed after the backup that the cluster was restored from, or never made, and is not made empty; \
+                     remove the replica",
+                    backing.name
+                ));
+            }
             Some(Looked::Absent) => plan.run(Step::EnsureBackingVolume(backing.clone())),
             Some(Looked::Present(found)) => {
                 if let Some(problem) = foreign(backing, found) {
@@ -54,6 +62,12 @@ pub(crate) fn plan(situation: &Situation<'_>, replica: &Replica, plan: &mut Plan
     }
     if created || replica.volumes.iter().all(|volume| volume.backing.is_none()) {
         return Next::Above;
+    }
+    if replica.not_made_anew {
+        return plan.wait(
+            "nobody remembers that this replica was made, and after a restore it is not made anew; remove the replica"
+                .to_owned(),
+        );
     }
     if let Some(drbd) = &replica.drbd {
         for volume in &replica.volumes {

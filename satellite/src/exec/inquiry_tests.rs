@@ -41,6 +41,7 @@ fn wanted(own: u64, peer: u64) -> Desired {
         drbd: Some(configuration(NAME)),
         maximum_peers: 1,
         day0: None,
+        not_made_anew: false,
         owner: "n1".into(),
         generation: GENERATION,
         attachment: Attachment::Attached,

@@ -6,8 +6,13 @@ use std::collections::BTreeMap;
 
 use hawser_plan::{Note, situation::Remembered};
 use hawser_planted::{Defect, is_planted};
-use hawser_proto::ids::Incarnation;
+use hawser_proto::{
+    ids::{Incarnation, Lineage},
+    v1::DesiredDocument,
+};
 use prost::Message;
+
+use super::earlier;
 
 /// Names one incarnation of a replica: resource and incarnation.
 pub type ReplicaKey = (String, Incarnation);
@@ -30,6 +35,19 @@ pub enum OrderProgress {
 pub(super) struct Facts {
     replicas: BTreeMap<ReplicaKey, ReplicaFacts>,
     orders: BTreeMap<u64, OrderProgress>,
+    /// The restore that was proven last.
+    restore: Restore,
+    /// Encoded documents of earlier lineages, without what a later one names.
+    earlier: Vec<Vec<u8>>,
+}
+
+/// A restore of the cluster that an administrator has signed; both numbers 0: none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Restore {
+    /// The lineage that it began.
+    pub lineage: Lineage,
+    /// Tells it from another restore to the same lineage.
+    pub id: u64,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -83,6 +101,38 @@ impl Facts {
         self.orders.len() != before
     }
 
+    /// The restore that was proven last.
+    pub(super) fn restore(&self) -> Restore {
+        self.restore
+    }
+
+    /// Notes that a restore was proven.
+    pub(super) fn set_restore(&mut self, restore: Restore) {
+        self.restore = restore;
+    }
+
+    /// The documents of earlier lineages, oldest first.
+    pub(super) fn earlier(&self) -> impl Iterator<Item = DesiredDocument> {
+        // They were decoded when they were read, and encoded here before that.
+        self.earlier.iter().filter_map(|bytes| DesiredDocument::decode(bytes.as_slice()).ok())
+    }
+
+    /// Keeps a document of an earlier lineage beside the others, all of them without what `now` names.
+    pub(super) fn keep_earlier(&mut self, document: DesiredDocument, now: &DesiredDocument) {
+        let all: Vec<_> = self.earlier().chain([document]).collect();
+        self.earlier = all
+            .into_iter()
+            .map(|document| earlier::without(document, now))
+            .filter(|left| !left.replicas.is_empty() || !left.removed.is_empty())
+            .map(|left| left.encode_to_vec())
+            .collect();
+    }
+
+    /// Whether there is anything that can only have come of a document.
+    pub(super) fn came_of_a_document(&self) -> bool {
+        !(self.replicas.is_empty() && self.orders.is_empty() && self.earlier.is_empty())
+    }
+
     /// The stored form.
     pub(super) fn encode(&self) -> Vec<u8> {
         let stored = StoredFacts {
@@ -102,6 +152,9 @@ impl Facts {
                 .iter()
                 .map(|(id, progress)| StoredOrder { id: *id, progress: stored(*progress) })
                 .collect(),
+            restore: (self.restore != Restore::default())
+                .then(|| StoredRestore { lineage: self.restore.lineage.get(), id: self.restore.id }),
+            earlier: self.earlier.clone(),
         };
         stored.encode_to_vec()
     }
@@ -112,7 +165,13 @@ impl Facts {
     /// If the bytes are not such a form.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, prost::DecodeError> {
         let stored = StoredFacts::decode(bytes)?;
+        for document in &stored.earlier {
+            DesiredDocument::decode(document.as_slice())?;
+        }
+        let restore = stored.restore.unwrap_or_default();
         Ok(Self {
+            restore: Restore { lineage: Lineage::new(restore.lineage), id: restore.id },
+            earlier: stored.earlier,
             replicas: stored
                 .replicas
                 .into_iter()
@@ -162,6 +221,18 @@ struct StoredFacts {
     replicas: Vec<StoredReplica>,
     #[prost(message, repeated, tag = "2")]
     orders: Vec<StoredOrder>,
+    #[prost(message, optional, tag = "3")]
+    restore: Option<StoredRestore>,
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    earlier: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredRestore {
+    #[prost(uint64, tag = "1")]
+    lineage: u64,
+    #[prost(fixed64, tag = "2")]
+    id: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -204,6 +275,7 @@ mod tests {
         facts.note(&key("a", 7), Note::Current, "boot-1");
         facts.note(&key("b", 9), Note::Behind, "boot-1");
         facts.set_order(3, OrderProgress::Done);
+        facts.set_restore(Restore { lineage: Lineage::new(2), id: 77 });
 
         let read = Facts::decode(&facts.encode()).unwrap();
 
@@ -225,6 +297,10 @@ mod tests {
         {
             facts.set_order(id, progress);
         }
+        facts.set_restore(Restore { lineage: Lineage::new(2), id: 77 });
+        let removed = hawser_proto::v1::RemovedReplica { resource: "old".into(), ..Default::default() };
+        let before = DesiredDocument { lineage: 1, removed: vec![removed], ..Default::default() };
+        facts.keep_earlier(before, &DesiredDocument::default());
         check(&bytes(&[&facts.encode()], &["boot-1"]), |bytes| {
             if let Ok(read) = Facts::decode(&bytes) {
                 assert_eq!(Facts::decode(&read.encode()).unwrap(), read, "it changes by being stored");

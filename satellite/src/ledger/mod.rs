@@ -4,6 +4,7 @@
 //! that alone makes a deposed leader harmless. The ledger keeps and hashes the bytes that it received, never
 //! its own encoding of them. It must never act on the system.
 
+mod earlier;
 mod facts;
 mod file;
 
@@ -19,13 +20,14 @@ use hawser_planted::{Defect, is_planted};
 use hawser_process::beside::beside;
 use hawser_proto::{
     ids::{DocumentVersion, Lineage, Revision},
-    v1::DesiredDocument,
+    v1::{DesiredDocument, HeldReplica},
 };
 use prost::Message;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-pub use facts::{OrderProgress, ReplicaKey};
+pub use earlier::Unknown;
+pub use facts::{OrderProgress, ReplicaKey, Restore};
 pub use file::FileError;
 
 use facts::Facts;
@@ -85,13 +87,27 @@ pub enum Refused {
     /// From after a restore that nobody has proven.
     #[error(
         "the document has lineage {got}, but {have} was accepted before; a higher lineage needs the restore \
-         record that the administrator's key signed, which this release cannot take"
+         record that the administrator's key signed, and none for it was shown here"
     )]
     NewerLineage {
         /// Its lineage.
         got: Lineage,
         /// The accepted one.
         have: Lineage,
+    },
+    /// From after another restore to the same lineage.
+    #[error(
+        "lineage {lineage} was begun by the restore {have:016x} here, and this is another one, {got:016x}: their orders \
+         would be taken for each other. If the first one is given up, run `hawser cluster restore` again with a --lineage \
+         that is higher than any that was ever used"
+    )]
+    OtherRestore {
+        /// The lineage of both.
+        lineage: Lineage,
+        /// Which restore it names.
+        got: u64,
+        /// The accepted one.
+        have: u64,
     },
     /// It could not be written down.
     #[error(transparent)]
@@ -181,7 +197,7 @@ impl Ledger {
             }
             None => Facts::default(),
         };
-        if accepted.is_none() && facts != Facts::default() {
+        if accepted.is_none() && facts.came_of_a_document() {
             let problem = "it is missing, but there are facts that came of one".to_owned();
             return Err(damaged("document", problem).into());
         }
@@ -218,6 +234,51 @@ impl Ledger {
     pub async fn accept(&self, bytes: Vec<u8>) -> Result<Arc<Accepted>, Refused> {
         let shared = Arc::clone(&self.shared);
         beside(move || shared.accept(&bytes)).await
+    }
+
+    /// The restore that was proven to this node last.
+    pub fn restore(&self) -> Restore {
+        self.shared.facts().restore()
+    }
+
+    /// Notes that an administrator has signed a restore. From then on no document from before it is accepted, and one of
+    /// its lineage only if it names it. `Ok` means that it is on the disk.
+    ///
+    /// # Errors
+    /// If it is refused or could not be written; nothing changed then.
+    pub async fn accept_restore(&self, restore: Restore) -> Result<(), Refused> {
+        let shared = Arc::clone(&self.shared);
+        beside(move || shared.accept_restore(restore)).await
+    }
+
+    /// All that this node holds by documents of lineages before the restore that was proven last.
+    pub fn inventory(&self) -> Vec<HeldReplica> {
+        let accepted = self.shared.accepted.borrow().clone();
+        let facts = self.shared.facts();
+        let now = accepted.as_ref().map(|accepted| accepted.document.clone()).unwrap_or_default();
+        let mut held: Vec<HeldReplica> =
+            facts.earlier().flat_map(|earlier| earlier::held(&earlier::without(earlier, &now))).collect();
+        if now.version().lineage < facts.restore().lineage {
+            held.extend(earlier::held(&now));
+        }
+        // Of one that several documents name, the last says most.
+        held.sort_by(|one, other| {
+            let key = |held: &HeldReplica| (held.resource.clone(), held.replica_incarnation);
+            key(one).cmp(&key(other)).then(other.version().cmp(&one.version()))
+        });
+        held.dedup_by(|later, first| {
+            (&later.resource, later.replica_incarnation) == (&first.resource, first.replica_incarnation)
+        });
+        held
+    }
+
+    /// What only documents of earlier lineages name, once one of a later lineage was accepted.
+    pub fn unknown(&self) -> Vec<Unknown> {
+        let accepted = self.shared.accepted.borrow().clone();
+        let facts = self.shared.facts();
+        let now = accepted.as_ref().map(|accepted| accepted.document.clone()).unwrap_or_default();
+        let earlier = facts.earlier().filter(|earlier| earlier.version().lineage < now.version().lineage);
+        earlier.flat_map(|earlier| earlier::unknown(&earlier::without(earlier, &now))).collect()
     }
 
     /// What is remembered of one replica.
@@ -312,18 +373,59 @@ impl Shared {
         for_us(&new.document, &self.cluster_id, &self.node)
             .map_err(|(field, got, own)| Refused::NotForUs { field, got, own })?;
         let held = self.accepted.borrow().clone();
-        if let Some(held) = held
-            && !newer(&held, &new)?
-        {
-            return Ok(held);
-        }
-        if self.accepted.borrow().is_none() {
-            self.write_first_facts()?;
+        let restore = self.facts().restore();
+        proven(held.as_deref(), &new, restore)?;
+        match held {
+            Some(held) if !newer(&held, &new)? => return Ok(held),
+            Some(held) if held.document.lineage < new.document.lineage => {
+                self.keep_earlier(&held.document, &new.document)?;
+            }
+            Some(_) => {}
+            None => self.write_first_facts()?,
         }
         self.document_file.replace(bytes)?;
         let new = Arc::new(new);
         self.accepted.send_replace(Some(Arc::clone(&new)));
         Ok(new)
+    }
+
+    fn accept_restore(&self, restore: Restore) -> Result<(), Refused> {
+        let _one_at_a_time = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.accepted.borrow().clone();
+        let document = held.as_ref().map(|held| held.document.version().lineage).unwrap_or_default();
+        let proven = self.facts().restore();
+        let have = document.max(proven.lineage);
+        if restore.lineage < have {
+            return Err(Refused::OlderLineage { got: restore.lineage, have });
+        }
+        let same_lineage = if restore.lineage == proven.lineage {
+            Some(proven.id)
+        } else {
+            held.filter(|_| restore.lineage == document).map(|held| held.document.restore_id)
+        };
+        match same_lineage {
+            Some(have) if have == restore.id => Ok(()),
+            Some(have) => Err(Refused::OtherRestore { lineage: restore.lineage, got: restore.id, have }),
+            None => {
+                let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut changed = self.facts().clone();
+                changed.set_restore(restore);
+                self.facts_file.replace(&changed.encode())?;
+                *self.facts() = changed;
+                Ok(())
+            }
+        }
+    }
+
+    /// Before a document of a later lineage takes the place of another, what that one named is written down: the later
+    /// one may not know of it.
+    fn keep_earlier(&self, held: &DesiredDocument, new: &DesiredDocument) -> Result<(), FileError> {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = self.facts().clone();
+        changed.keep_earlier(held.clone(), new);
+        self.facts_file.replace(&changed.encode())?;
+        *self.facts() = changed;
+        Ok(())
     }
 
     /// Before there is a document there are facts, though none in them: whichever file a disk loses later is missed.
@@ -334,12 +436,26 @@ impl Shared {
     }
 }
 
-/// Whether `new` is to replace `held`; false where they are the same.
+/// Refuses a document of a lineage that nobody has proven, or of another restore than the proven one.
+fn proven(held: Option<&Accepted>, new: &Accepted, restore: Restore) -> Result<(), Refused> {
+    let (got, id) = (new.document.version().lineage, new.document.restore_id);
+    let have = held.map(|held| held.document.version().lineage).unwrap_or_default();
+    match got.cmp(&restore.lineage) {
+        Ordering::Less => Err(Refused::OlderLineage { got, have: restore.lineage.max(have) }),
+        Ordering::Equal if id == restore.id => Ok(()),
+        Ordering::Equal => Err(Refused::OtherRestore { lineage: got, got: id, have: restore.id }),
+        // The first document of a node may be of any lineage that no restore began.
+        Ordering::Greater if id == 0 && (held.is_none() || got <= have) => Ok(()),
+        Ordering::Greater => Err(Refused::NewerLineage { got, have: restore.lineage.max(have) }),
+    }
+}
+
+/// Whether `new`, whose lineage is proven, is to replace `held`; false where they are the same.
 fn newer(held: &Accepted, new: &Accepted) -> Result<bool, Refused> {
     let (have, got) = (held.document.version(), new.document.version());
     match got.lineage.cmp(&have.lineage) {
         Ordering::Less => return Err(Refused::OlderLineage { got: got.lineage, have: have.lineage }),
-        Ordering::Greater => return Err(Refused::NewerLineage { got: got.lineage, have: have.lineage }),
+        Ordering::Greater => return Ok(true),
         Ordering::Equal => {}
     }
     if got < have {

@@ -47,6 +47,7 @@ impl Changes {
                     lineage: version.lineage.get(),
                 })
                 .collect(),
+            unknown: changed(&self.sent.unknown, &facts.unknown),
             numbers: (self.sent.numbers != facts.numbers).then(|| facts.numbers.clone()),
             ..v1::Report::default()
         };
@@ -54,6 +55,7 @@ impl Changes {
             && report.pools.is_empty()
             && report.orders.is_empty()
             && report.removed.is_empty()
+            && report.unknown.is_empty()
             && report.numbers.is_none();
         if quiet && !full && self.last.is_some_and(|last| now < last + INTERVAL) {
             return None;
@@ -69,6 +71,7 @@ impl Changes {
         self.sent.orders.clone_from(&facts.orders);
         self.sent.removed.clone_from(&facts.removed);
         self.sent.numbers.clone_from(&facts.numbers);
+        self.sent.unknown.clone_from(&facts.unknown);
         self.sequence += 1;
         report.sequence = self.sequence;
         self.last = Some(now);

@@ -31,6 +31,8 @@ pub struct Facts {
     pub orders: BTreeMap<u64, v1::OrderObserved>,
     /// Minors and ports that something else holds.
     pub numbers: v1::NumbersObserved,
+    /// What is there of replicas that only documents from before a restore name, by key.
+    pub unknown: BTreeMap<ReplicaKey, v1::UnknownObserved>,
 }
 
 /// The board. Cheap to share.
@@ -99,6 +101,15 @@ impl Board {
         self.change(|facts| {
             let changed = facts.numbers != numbers;
             facts.numbers = numbers;
+            changed
+        });
+    }
+
+    /// Replaces what is known of replicas that only documents from before a restore name.
+    pub fn put_unknown(&self, unknown: BTreeMap<ReplicaKey, v1::UnknownObserved>) {
+        self.change(|facts| {
+            let changed = facts.unknown != unknown;
+            facts.unknown = unknown;
             changed
         });
     }

@@ -83,7 +83,8 @@ pub fn unknown(resource: &str, incarnation: Incarnation, waits_for: &str) -> v1:
     }
 }
 
-fn presence(desired: &Desired, found: &ReplicaFound) -> v1::Presence {
+/// Whether anything of a replica is there.
+pub(crate) fn presence(desired: &Desired, found: &ReplicaFound) -> v1::Presence {
     let mut parts = Vec::new();
     if desired.drbd_name().is_some() {
         parts.push(part(Some(&found.kernel)));

@@ -9,6 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use hawser_plan::Question;
+use hawser_process::tls::RestoreVerifier;
 use hawser_proto::{
     ids::OutdateNumber,
     v1::{self, DesiredAttachment},
@@ -398,6 +399,7 @@ impl Cluster {
             facts,
             host: Arc::new(node.host.clone()),
             ledger: ledger.clone(),
+            restores: RestoreVerifier::none(),
             // Nobody is there; documents are handed to the ledger directly.
             controllers: Arc::new(Controllers::new(&["127.0.0.1:1".to_owned()], None).unwrap()),
             arbiter: Arc::new(arbiter),

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, pin::Pin, sync::Arc};
 use async_trait::async_trait;
 use futures::Stream;
 use hawser_plan::Question;
+use hawser_process::tls::{Authority, RestoreVerifier, Role};
 use hawser_proto::v1::{
     self, controller_message, satellite_message,
     session_service_server::{SessionService, SessionServiceServer},
@@ -112,6 +113,14 @@ impl FencePeer for Silent {
 }
 
 async fn satellite(directory: &TempDir, controllers: &[SocketAddr]) -> (Satellite, Ledger) {
+    believing(directory, controllers, RestoreVerifier::none()).await
+}
+
+async fn believing(
+    directory: &TempDir,
+    controllers: &[SocketAddr],
+    restores: RestoreVerifier,
+) -> (Satellite, Ledger) {
     let world = SimWorld::new(Silent);
     world.add_node("n1", "10.77.0.1".parse().unwrap(), "vg0", "thin", 1 << 30);
     let host = world.host("n1");
@@ -124,6 +133,7 @@ async fn satellite(directory: &TempDir, controllers: &[SocketAddr]) -> (Satellit
         facts,
         host: Arc::new(host),
         ledger: ledger.clone(),
+        restores,
         controllers: Arc::new(Controllers::new(&addresses, None).unwrap()),
         arbiter: Arc::new(Silent),
         socket: directory.path().join("satellite.sock"),
@@ -185,6 +195,69 @@ async fn a_session_says_hello_takes_documents_and_reports() {
     let hello = next.hello().await;
     assert_eq!(hello.revision, 8);
     assert_eq!(hello.document_sha256.len(), 32);
+    satellite.end().await;
+}
+
+#[tokio::test]
+async fn a_restore_is_believed_for_its_signature_and_answered_with_what_the_node_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let (address, mut sessions) = controller().await;
+    let authority = Authority::generate("c1", std::time::SystemTime::now()).unwrap();
+    let signed = authority.sign(Role::Satellite, "n1", std::time::SystemTime::now()).unwrap();
+    let verifier = RestoreVerifier::of(&signed.authority_pem);
+    let (satellite, ledger) = believing(&directory, &[address], verifier).await;
+    let removed = v1::RemovedReplica {
+        resource: "newer".into(),
+        replica_incarnation: 7,
+        drbd_name: "newer.7".into(),
+        layers: vec![v1::Layer::Drbd.into(), v1::Layer::Storage.into()],
+        volumes: vec![v1::DesiredVolume {
+            minor: 1000,
+            gate_name: "hawser-newer.7-0".into(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let before = v1::DesiredDocument { removed: vec![removed], ..document(8) };
+    ledger.accept(before.encode_to_vec()).await.unwrap();
+    let mut session = sessions.recv().await.unwrap();
+    session.hello().await;
+    session.welcome().await;
+    let statement =
+        v1::RestoreStatement { cluster_id: "c1".into(), lineage: 2, restore_id: 5, ..Default::default() };
+    let statement = statement.encode_to_vec();
+    let notice = |signature: Vec<u8>| {
+        let record = Some(v1::RestoreRecord { statement: statement.clone(), signature });
+        controller_message::Message::Restored(v1::RestoreNotice { record, wants_inventory: true })
+    };
+
+    session.send(notice(vec![1; 70])).await;
+    let refused = session.until(answer).await.refused;
+    assert!(refused.contains("is not signed by the key of this cluster's authority"), "{refused}");
+
+    session.send(notice(authority.sign_restore(&statement).unwrap())).await;
+    let inventory = session
+        .until(|message| match message {
+            satellite_message::Message::Inventory(inventory) => Some(inventory.clone()),
+            _ => None,
+        })
+        .await;
+    let held: Vec<_> =
+        inventory.replicas.iter().map(|held| (held.resource.as_str(), held.removing)).collect();
+    assert_eq!(held, [("newer", true)]);
+
+    // Then orders of the new lineage are obeyed, and what they do not name is looked at for ever.
+    let after = v1::DesiredDocument { lineage: 2, revision: 100, restore_id: 5, ..document(0) };
+    session.send(controller_message::Message::Document(after.encode_to_vec())).await;
+    assert_eq!(session.until(answer).await.refused, "");
+    let unknown = session
+        .until(|message| match message {
+            satellite_message::Message::Report(report) => report.unknown.first().cloned(),
+            _ => None,
+        })
+        .await;
+    assert_eq!((unknown.resource.as_str(), unknown.presence()), ("newer", v1::Presence::Absent));
+    assert_eq!(unknown.lineage, 2);
     satellite.end().await;
 }
 

@@ -143,7 +143,7 @@ pub const READERS: &[Reader] = &[
     ),
     reader(
         "snapshots",
-        "controller/src/consensus/snapshot_format.rs",
+        "proto/src/snapshot_file.rs",
         "controller/src/consensus/hostile_tests.rs::hostile_snapshots_are_never_read_as_another_state",
     ),
     reader(
@@ -157,6 +157,12 @@ pub const READERS: &[Reader] = &[
         "controller/src/consensus/hostile_tests.rs::hostile_orders_to_make_a_store_are_refused_by_their_file",
     ),
     reader(
+        "the restore record in such an order",
+        "controller/src/consensus/restored_store.rs",
+        "controller/src/consensus/hostile_tests.rs::hostile_restore_records_name_a_store_or_are_refused_by_the_order",
+    ),
+    reader("backups", "cli/src/cluster/backup_file.rs", "cli/src/cluster/backup_file.rs::hostile_backups"),
+    reader(
         "whose a store is",
         "controller/src/consensus/store_order.rs",
         "proto/tests/messages.rs::hostile_identities_of_stores",
@@ -165,6 +171,16 @@ pub const READERS: &[Reader] = &[
         "certificates and keys",
         "process/src/tls/identity.rs",
         "process/src/tls/identity.rs::hostile_files_of_an_identity_are_refused_or_the_holders_own",
+    ),
+    reader(
+        "signatures of a restore",
+        "process/src/tls/restore.rs",
+        "process/src/tls/restore.rs::hostile_signatures",
+    ),
+    reader(
+        "the certificate that recognises them",
+        "process/src/tls/restore.rs",
+        "process/src/tls/restore.rs::hostile_certificates_recognise_nobody_elses_signature",
     ),
     reader(
         "an authority's files",
@@ -228,6 +244,7 @@ pub const READERS: &[Reader] = &[
         "satellite/src/link.rs",
         "proto/tests/messages.rs::hostile_words_of_controllers",
     ),
+    reader("restore records", "satellite/src/restore.rs", "satellite/src/restore.rs::hostile_records"),
     reader(
         "desired documents, as accepted",
         "satellite/src/ledger/mod.rs",

@@ -70,7 +70,14 @@ impl ArbiterService for Arbiter {
 impl Arbiter {
     /// Generations and incarnations of another history mean nothing here: that is neither a yes nor a no.
     fn own_lineage(&self, theirs: Lineage) -> Result<(), ApiError> {
-        let ours = self.0.consensus.view().state().cluster().lineage();
+        let state = self.0.consensus.view().state();
+        let ours = state.cluster().lineage();
+        if theirs == ours && state.is_settling() {
+            // A restored state does not know yet who owns what.
+            return Err(ApiError::Unavailable(
+                "the cluster was restored, and not every node has said what it holds; ask again".into(),
+            ));
+        }
         if theirs == ours {
             return Ok(());
         }

@@ -47,7 +47,10 @@ impl AttachmentService for Attachments {
         let (write, request, answered) = self.0.begin(request, |request| &request.request_key, checked)?;
         let applied = match answered {
             Some(applied) => applied,
-            None => self.create(&write, &request).await?,
+            None => {
+                self.0.settled()?;
+                self.create(&write, &request).await?
+            }
         };
         let state = self.0.consensus.view().state();
         let device_paths = state.resource(&request.resource).map(view::device_paths).unwrap_or_default();

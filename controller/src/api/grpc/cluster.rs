@@ -8,6 +8,7 @@ use hawser_proto::{
 };
 use tonic::{Request, Response, Status};
 
+use super::{backup, unknown};
 use crate::{
     api::{
         context::{Context, result},
@@ -43,6 +44,8 @@ impl ClusterService for Cluster {
             feature_level: state.cluster().feature_level,
             has_quorum: status.has_quorum && status.running,
             numbers: state.is_initialized().then(|| numbers(state.cluster())),
+            waits_for_nodes: state.waits_for().map(|node| node.name.clone()).collect(),
+            unknown_replicas: u32::try_from(state.unknown().count()).unwrap_or(u32::MAX),
         }))
     }
 
@@ -113,6 +116,22 @@ impl ClusterService for Cluster {
             }
         })?;
         Ok(Response::new(v1::TransferLeadershipResponse { leader, term }))
+    }
+
+    type BackupStream = backup::Chunks;
+
+    async fn backup(
+        &self,
+        _request: Request<v1::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        Ok(Response::new(backup::take(&self.0).await?))
+    }
+
+    async fn list_unknown(
+        &self,
+        request: Request<v1::ListUnknownRequest>,
+    ) -> Result<Response<v1::ListUnknownResponse>, Status> {
+        Ok(Response::new(unknown::list(&self.0, request.into_inner()).await?))
     }
 }
 

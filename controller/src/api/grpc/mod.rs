@@ -3,6 +3,7 @@
 
 pub mod arbiter;
 pub mod attachments;
+mod backup;
 pub mod cluster;
 pub mod nodes;
 pub mod operations;
@@ -13,4 +14,5 @@ pub mod replicas;
 pub mod resource_groups;
 pub mod resources;
 pub mod sessions;
+mod unknown;
 pub mod watch;

@@ -81,7 +81,9 @@ impl NodeService for Nodes {
         let mask = ReadMask::new(request.read_mask.as_ref(), &FIELDS)?;
         let page = self.0.page(request.consistency(), request.page.clone()).await?;
         let reading = &page.reading;
-        let differs = |node: &v1::Node| !conditions::of_node(reading.observed.as_ref(), node).is_empty();
+        let differs = |node: &v1::Node| {
+            !conditions::of_node(&reading.state, reading.observed.as_ref(), node).is_empty()
+        };
         let all = reading.state.nodes().filter(|node| {
             (request.name.is_empty() || node.name == request.name)
                 && (!request.differing_only || differs(node))
@@ -158,6 +160,7 @@ fn view(reading: &Reading, node: &v1::Node, mask: &ReadMask) -> v1::NodeView {
         observed_age_ms: seen.map_or(0, |seen| {
             u64::try_from(now.saturating_duration_since(seen.heard_at).as_millis()).unwrap_or(u64::MAX)
         }),
-        conditions: mask.take("conditions", || conditions::of_node(reading.observed.as_ref(), node)),
+        conditions: mask
+            .take("conditions", || conditions::of_node(&reading.state, reading.observed.as_ref(), node)),
     }
 }

@@ -48,7 +48,10 @@ impl PoolService for Pools {
             self.0.begin(request, |request| &request.request_key, checked)?;
         let applied = match answered {
             Some(applied) => applied,
-            None => self.create(&write, request, provider).await?,
+            None => {
+                self.0.settled()?;
+                self.create(&write, request, provider).await?
+            }
         };
         Ok(Response::new(v1::CreatePoolResponse { result: result(&applied) }))
     }

@@ -46,7 +46,10 @@ impl ReplicaService for Replicas {
         let (write, request, answered) = self.0.begin(request, |request| &request.request_key, checked)?;
         let applied = match answered {
             Some(applied) => applied,
-            None => self.create(&write, &request).await?,
+            None => {
+                self.0.settled()?;
+                self.create(&write, &request).await?
+            }
         };
         let state = self.0.consensus.view().state();
         let made = state.resource(&request.resource).and_then(|resource| on(resource, &request.node));
@@ -67,6 +70,7 @@ impl ReplicaService for Replicas {
         let applied = match answered {
             Some(applied) => applied,
             None => {
+                self.0.settled()?;
                 let lack = v1::RejectionReason::Precondition;
                 with_patience(&self.0, lack, || self.leaves_a_usable_copy(&request)).await?;
                 let v1::DeleteReplicaRequest { resource, node, .. } = request;

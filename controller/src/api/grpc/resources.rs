@@ -42,7 +42,10 @@ impl ResourceService for Resources {
         let (write, request, answered) = self.0.begin(request, |request| &request.request_key, checked)?;
         let applied = match answered {
             Some(applied) => applied,
-            None => self.create(&write, &request).await?,
+            None => {
+                self.0.settled()?;
+                self.create(&write, &request).await?
+            }
         };
         let state = self.0.consensus.view().state();
         let nodes = state

@@ -3,13 +3,48 @@
 //! It must never blame a pool or a replica for what its node lacks.
 
 use hawser_proto::v1;
+use hawser_state::State;
 
 use super::condition;
 use crate::leader::observed::{NodeSeen, Observed};
 
 /// Of a node.
 #[must_use]
-pub fn of_node(observed: Option<&Observed>, node: &v1::Node) -> Vec<v1::Condition> {
+pub fn of_node(state: &State, observed: Option<&Observed>, node: &v1::Node) -> Vec<v1::Condition> {
+    let mut found = of_holdings(state, node);
+    found.extend(of_reports(observed, node));
+    found
+}
+
+/// Of what it holds since the cluster was restored.
+fn of_holdings(state: &State, node: &v1::Node) -> Vec<v1::Condition> {
+    let name = &node.name;
+    if node.is_lost() || state.restored().is_none() {
+        return Vec::new();
+    }
+    if !state.has_reported(node) {
+        return vec![condition(
+            "HoldingsUnknown",
+            name,
+            format!(
+                "the cluster was restored from a backup, and node {name} has not said yet what it holds: nothing is sent to it \
+                 or placed on it before that; bring it up, or declare it lost with `hawser node lost {name}`"
+            ),
+        )];
+    }
+    let unknown = state.unknown().filter(|held| held.node == *name).count();
+    let holds = format!(
+        "node {name} holds {unknown} replicas that were made after the backup which the cluster was restored from; they are \
+         left alone, and `hawser cluster unknown` shows them"
+    );
+    if unknown == 0 || state.is_settling() {
+        Vec::new()
+    } else {
+        vec![condition("UnknownReplicas", name, holds)]
+    }
+}
+
+fn of_reports(observed: Option<&Observed>, node: &v1::Node) -> Vec<v1::Condition> {
     let name = &node.name;
     if node.is_lost() {
         return vec![condition(

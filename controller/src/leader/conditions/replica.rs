@@ -29,7 +29,36 @@ pub fn of_resource(
     observed: Option<&Observed>,
     resource: &v1::Resource,
 ) -> Vec<v1::Condition> {
+    if let Some(held) = state.contested_by(resource) {
+        return vec![contested(resource, held)];
+    }
     resource.replicas.iter().flat_map(|replica| of_replica(state, observed, resource, replica)).collect()
+}
+
+fn contested(resource: &v1::Resource, held: &v1::HeldReplica) -> v1::Condition {
+    condition(
+        "Contested",
+        &held.node,
+        format!(
+            "node {} holds a replica of {} that was made after the backup which the cluster was restored from, and may have \
+             what the others lack: nothing of the resource is touched before that replica has been removed by hand; see \
+             `hawser cluster unknown`",
+            held.node, resource.name
+        ),
+    )
+}
+
+/// Of a replica of which its node had nothing when the cluster was restored.
+fn missing(resource: &v1::Resource, replica: &v1::Replica) -> v1::Condition {
+    let (name, node) = (&resource.name, &replica.node);
+    condition(
+        "Missing",
+        node,
+        format!(
+            "node {node} held nothing of {name} when the cluster was restored: the replica was removed since the backup, or \
+             never made there, and is not made empty; `hawser resource delete {name}` or `hawser replica delete {name} {node}` ends it"
+        ),
+    )
 }
 
 /// Of one replica.
@@ -41,6 +70,12 @@ pub fn of_replica(
     replica: &v1::Replica,
 ) -> Vec<v1::Condition> {
     let mut found = Vec::new();
+    if replica.is_missing() {
+        use v1::ReplicaLifecycle::{Creating, Ready};
+        if matches!(replica.lifecycle(), Creating | Ready) {
+            return vec![missing(resource, replica)];
+        }
+    }
     if let Some(leaves) = of_leaving(observed, resource, replica) {
         found.push(leaves);
     } else if let Some(mark) = outdated(resource, &replica.node) {

@@ -13,6 +13,7 @@ pub mod facts;
 pub mod reasons;
 pub mod release;
 pub mod remove;
+pub mod restored;
 pub mod synced;
 #[cfg(test)]
 pub(crate) mod table;
@@ -43,7 +44,7 @@ const REASON_GRACE: Duration = Duration::from_secs(4);
 type Loop = fn(&State, &Observed) -> Vec<Command>;
 
 /// In the order in which their commands are admitted when there are too many: what people wait for comes first.
-const LOOPS: [Loop; 8] = [
+const LOOPS: [Loop; 9] = [
     disk_failed::decide,
     attach::decide,
     detach::decide,
@@ -51,8 +52,12 @@ const LOOPS: [Loop; 8] = [
     create::decide,
     release::decide,
     remove::decide,
+    restored::decide,
     facts::decide,
 ];
+
+/// What goes on while a restored cluster waits for its nodes.
+const WHILE_SETTLING: [Loop; 2] = [restored::decide, facts::decide];
 
 /// A command as the leader's own loops propose it: without a request key.
 pub(crate) fn command(command: Command) -> v1::Command {
@@ -123,7 +128,9 @@ impl Driver {
         let state = self.consensus.view().state();
         let observed = self.reign.observed.picture();
         let now = Instant::now();
-        for decide in LOOPS {
+        // What the state says is not to be carried out before it is known what has become of it.
+        let loops: &[Loop] = if state.is_settling() { &WHILE_SETTLING } else { &LOOPS };
+        for decide in loops {
             for command in decide(&state, &observed) {
                 self.propose(command, now);
             }

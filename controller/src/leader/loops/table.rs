@@ -17,6 +17,11 @@ pub(crate) struct World {
     pub(crate) resource: v1::Resource,
     pub(crate) attachments: Vec<v1::Attachment>,
     pub(crate) operations: Vec<v1::Operation>,
+    /// How the lineage began, and what nodes hold from before it.
+    pub(crate) restored: Option<v1::Restored>,
+    pub(crate) held: Vec<v1::HeldReplica>,
+    /// In which lineage both nodes have reported what they hold.
+    pub(crate) held_lineage: u64,
     /// When it was made; every node was heard then.
     pub(crate) made: Instant,
     nodes: Vec<(String, NodeSeen, Option<v1::ReplicaObserved>)>,
@@ -55,7 +60,16 @@ impl World {
             seen.complete = true;
             (node.to_owned(), seen, Some(in_sync(peer)))
         });
-        Self { resource, attachments: vec![], operations: vec![], made, nodes: nodes.into() }
+        Self {
+            resource,
+            attachments: vec![],
+            operations: vec![],
+            restored: None,
+            held: vec![],
+            held_lineage: 0,
+            made,
+            nodes: nodes.into(),
+        }
     }
 
     /// The resource is ready and n1 has it open, but that is not confirmed.
@@ -122,6 +136,7 @@ impl World {
             last_minor: 1999,
             first_port: 7000,
             last_port: 7999,
+            restored: self.restored.clone(),
             ..Default::default()
         };
         let nodes = ["n1", "n2"].map(|name| {
@@ -131,6 +146,7 @@ impl World {
                 incarnation: 1,
                 document_revision: 20,
                 facts: Some(facts()),
+                held_lineage: self.held_lineage,
                 ..Default::default()
             })
         });
@@ -149,6 +165,7 @@ impl World {
             .chain([Record::Resource(self.resource.clone())])
             .chain(self.attachments.iter().cloned().map(Record::Attachment))
             .chain(self.operations.iter().cloned().map(Record::Operation))
+            .chain(self.held.iter().cloned().map(Record::Held))
             .map(|record| v1::SnapshotRecord { record: Some(record) });
         State::from_records(records).expect("the records of this world agree")
     }

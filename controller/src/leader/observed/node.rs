@@ -2,6 +2,8 @@
 //!
 //! It must never take a report that is not the next one.
 
+use std::sync::Arc;
+
 use hawser_proto::{
     ids::{DocumentVersion, Incarnation, Lineage, Revision},
     v1,
@@ -58,6 +60,10 @@ pub struct NodeSeen {
     pub foreign: Vec<String>,
     /// Minors and ports that something else holds.
     pub numbers: v1::NumbersObserved,
+    /// What it holds by the documents that it obeyed before a restore; `None` where it has not said.
+    pub inventory: Option<Arc<v1::Inventory>>,
+    /// By resource and replica incarnation: what is there of replicas that only those documents name.
+    pub unknown: OrdMap<(String, Incarnation), v1::Presence>,
     /// The last report was of this lineage, which is not the cluster's: nothing of it was taken.
     pub other_lineage: Option<Lineage>,
     /// How it stands to its document.
@@ -90,6 +96,8 @@ impl NodeSeen {
             removed: OrdMap::new(),
             foreign: Vec::new(),
             numbers: v1::NumbersObserved::default(),
+            inventory: None,
+            unknown: OrdMap::new(),
             other_lineage: None,
             document,
             heard_at: now,
@@ -116,8 +124,10 @@ impl NodeSeen {
             }
             return Err(ReportRefused::FirstNotFull);
         }
-        let kept = if report.full { 0 } else { self.replicas.len() + self.removed.len() + self.pools.len() };
-        if kept + report.replicas.len() + report.removed.len() + report.pools.len() > MOST {
+        let kept = self.replicas.len() + self.removed.len() + self.pools.len() + self.unknown.len();
+        let kept = if report.full { 0 } else { kept };
+        let reported = report.replicas.len() + report.removed.len() + report.pools.len();
+        if kept + reported + report.unknown.len() > MOST {
             return Err(ReportRefused::TooMuch { limit: MOST });
         }
         self.sequence = expected;
@@ -128,6 +138,11 @@ impl NodeSeen {
             self.pools.clear();
             self.replicas.clear();
             self.removed.clear();
+            self.unknown.clear();
+        }
+        for unknown in report.unknown {
+            let (incarnation, presence) = (unknown.replica_incarnation(), unknown.presence());
+            self.unknown.insert((unknown.resource, incarnation), presence);
         }
         for pool in report.pools {
             self.pools.insert(pool.name.clone(), pool);
@@ -153,14 +168,25 @@ impl NodeSeen {
         Ok(())
     }
 
+    pub(super) fn take_inventory(&mut self, inventory: v1::Inventory) -> Result<(), ReportRefused> {
+        if inventory.replicas.len() > MOST {
+            return Err(ReportRefused::TooMuch { limit: MOST });
+        }
+        self.inventory = Some(Arc::new(inventory));
+        Ok(())
+    }
+
     /// Takes nothing of another history: its log indices mean other things here.
     fn refuse(&mut self, theirs: Lineage) {
-        tracing::error!(%theirs, ours = %self.lineage, "a node reports under orders of another lineage; nothing of it counts");
+        if self.other_lineage != Some(theirs) {
+            tracing::warn!(%theirs, ours = %self.lineage, "a node reports under orders of another lineage; nothing of it counts");
+        }
         self.other_lineage = Some(theirs);
         self.complete = false;
         self.pools.clear();
         self.replicas.clear();
         self.removed.clear();
+        self.unknown.clear();
     }
 }
 
@@ -172,6 +198,7 @@ pub(super) fn says_something(report: &v1::Report) -> bool {
             && report.removed.is_empty()
             && report.orders.is_empty()
             && report.foreign.is_empty()
+            && report.unknown.is_empty()
             && report.numbers.is_none())
 }
 
@@ -181,8 +208,10 @@ fn other_lineage(report: &v1::Report, ours: Lineage) -> Option<Lineage> {
     let replicas = report.replicas.iter().map(v1::ReplicaObserved::version);
     let replicas = replicas.filter(|version| *version != DocumentVersion::default());
     let removed = report.removed.iter().map(v1::RemovalConfirmed::version);
+    let unknown = report.unknown.iter().map(v1::UnknownObserved::version);
     replicas
         .chain(removed)
+        .chain(unknown)
         .map(|version| version.lineage)
         .chain(report.pools.iter().map(v1::PoolObserved::lineage))
         .chain(report.orders.iter().map(v1::OrderObserved::lineage))

@@ -68,6 +68,15 @@ impl ObservedTable {
         });
     }
 
+    /// Notes what a node holds by the documents that it obeyed before a restore.
+    ///
+    /// # Errors
+    /// Refused where it is more than there can be, or the session is not the node's latest.
+    pub fn inventory(&self, node: &str, session: u64, inventory: v1::Inventory) -> Result<(), ReportRefused> {
+        self.edit(node, session, true, |seen, _| seen.take_inventory(inventory))
+            .unwrap_or(Err(ReportRefused::Superseded(session)))
+    }
+
     /// Ends a session. What it reported stays for display, with its age.
     pub fn close(&self, node: &str, session: u64) {
         self.edit(node, session, true, |seen, _| seen.online = false);
@@ -322,6 +331,18 @@ mod tests {
         assert!(matches!(refused, ReportRefused::TooMuch { .. }), "{refused}");
         assert_eq!(table.picture().node("n1").unwrap().replicas.len(), 40_000, "nothing of it was taken");
         table.report("n1", 1, report(2, true, &other_half)).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_inventory_belongs_to_its_session_and_has_a_limit() {
+        let table = ObservedTable::default();
+        table.open("n1", opened(2));
+        let of = |count: usize| v1::Inventory { replicas: vec![v1::HeldReplica::default(); count] };
+        assert_eq!(table.inventory("n1", 1, of(1)), Err(ReportRefused::Superseded(1)));
+        assert!(matches!(table.inventory("n1", 2, of(65_537)), Err(ReportRefused::TooMuch { .. })));
+        assert!(table.picture().node("n1").unwrap().inventory.is_none(), "nothing of it was taken");
+        table.inventory("n1", 2, of(2)).unwrap();
+        assert_eq!(table.picture().node("n1").unwrap().inventory.as_ref().unwrap().replicas.len(), 2);
     }
 
     #[test]

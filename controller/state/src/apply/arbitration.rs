@@ -19,7 +19,7 @@ use hawser_proto::{
     },
 };
 
-use super::{attachment, replica, resource};
+use super::{attachment, replica, resource, restore};
 use crate::{
     operations,
     transaction::Transaction,
@@ -145,6 +145,7 @@ pub(super) fn check_may_own(transaction: &Transaction<'_>, resource: &Resource, 
     }
     check_diskful(resource, node)?;
     check_stays(resource, node)?;
+    restore::check_not_missing(resource, node)?;
     let arbitration = resource.arbitration.clone().unwrap_or_default();
     let Some(number) = outdated_number(&arbitration, node) else { return Ok(()) };
     let complete: Vec<&str> = diskful(resource).filter(|node| !is_outdated(&arbitration, node)).collect();

@@ -13,7 +13,7 @@ use hawser_proto::{
     },
 };
 
-use super::arbitration;
+use super::{arbitration, restore};
 use crate::{
     operations::{self, Target},
     transaction::Transaction,
@@ -49,7 +49,10 @@ pub(super) fn attachable(transaction: &Transaction<'_>, name: &str) -> Verdict<R
         ));
     };
     match resource.lifecycle() {
-        ResourceLifecycle::Ready => Ok(resource.clone()),
+        ResourceLifecycle::Ready => {
+            restore::check_not_contested(transaction.state(), resource)?;
+            Ok(resource.clone())
+        }
         ResourceLifecycle::Creating | ResourceLifecycle::Unspecified => Err(Denial::precondition(format!(
             "resource {name} is still being created: wait until it is ready"
         ))),

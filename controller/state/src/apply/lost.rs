@@ -14,7 +14,7 @@ use hawser_proto::{
 
 use super::{
     arbitration::{complete_beside, is_outdated, with_outdated},
-    replica, resource,
+    replica, resource, restore,
 };
 use crate::{
     operations::{self, Target},
@@ -35,23 +35,60 @@ pub(super) fn lost(transaction: &mut Transaction<'_>, command: &NodeLost) -> Ver
             format!("node {} does not exist in incarnation {}", names::shown(name), command.incarnation);
         return Err(Denial::not_found("name", message));
     };
-    if node.is_lost() {
-        return Ok(Success::DONE);
+    if state.is_settling() {
+        return lost_before_it_is_settled(transaction, node, command);
     }
-    let resources: Vec<Resource> = state.resources_on(name).cloned().collect();
+    let resources: Vec<Resource> = untouched_on(state, name);
     let given_up: Vec<&str> = resources
         .iter()
         .filter(|resource| has_the_last_complete_copy(resource, name))
         .map(|resource| resource.name.as_str())
         .collect();
+    if node.is_lost() && given_up.is_empty() {
+        return Ok(Success::DONE);
+    }
     check_named(name, &given_up, &command.accept_data_loss)?;
 
-    transaction.put_node(Node { lost_since: transaction.index, ..node });
+    if !node.is_lost() {
+        transaction.put_node(Node { lost_since: transaction.index, ..node });
+    }
     for resource in &resources {
         end_attachment(transaction, &resource.name, name)?;
         go_on_without(transaction, &resource.name, name)?;
     }
     Ok(Success::DONE)
+}
+
+/// What the others have is known only when all of them have said what they hold; until then nothing can be given up.
+fn lost_before_it_is_settled(transaction: &mut Transaction<'_>, node: Node, command: &NodeLost) -> Verdict {
+    if !command.accept_data_loss.is_empty() {
+        return Err(Denial::invalid(
+            "accept_data_loss",
+            "the cluster was restored, and what the other nodes have is not known yet: declare the node lost without \
+             giving anything up, and once all others have reported, name what may be given up",
+        ));
+    }
+    if !node.is_lost() {
+        transaction.put_node(Node { lost_since: transaction.index, ..node });
+    }
+    restore::settle_if_all_reported(transaction)?;
+    Ok(Success::DONE)
+}
+
+/// Goes on without a lost node with what has a complete copy elsewhere. What has none waits for a person to name it.
+pub(super) fn go_on_where_possible(transaction: &mut Transaction<'_>, node: &str) -> Verdict<()> {
+    for resource in untouched_on(transaction.state(), node) {
+        if !has_the_last_complete_copy(&resource, node) {
+            end_attachment(transaction, &resource.name, node)?;
+            go_on_without(transaction, &resource.name, node)?;
+        }
+    }
+    Ok(())
+}
+
+/// The resources with a replica on a node, without those that are left alone.
+fn untouched_on(state: &State, node: &str) -> Vec<Resource> {
+    state.resources_on(node).filter(|resource| !state.is_contested(resource)).cloned().collect()
 }
 
 /// Whether acknowledged writes may be on this node alone.

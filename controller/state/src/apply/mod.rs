@@ -15,6 +15,7 @@ mod options;
 mod pool;
 mod replica;
 mod resource;
+mod restore;
 
 use hawser_proto::v1::{Change, Command, Outcome, command};
 
@@ -97,6 +98,7 @@ fn dispatch(transaction: &mut Transaction<'_>, command: &Command) -> Verdict {
     if !transaction.state().is_initialized() && !matches!(command, C::InitializeCluster(_)) {
         return Err(Denial::precondition("the cluster is not initialized: run `hawser cluster init` first"));
     }
+    restore::check_settled(transaction.state(), command)?;
     match command {
         C::InitializeCluster(command) => cluster::initialize(transaction, command),
         C::AnnounceMember(command) => member::announce(transaction, command),
@@ -110,6 +112,8 @@ fn dispatch(transaction: &mut Transaction<'_>, command: &Command) -> Verdict {
         C::DeleteNode(command) => node::delete(transaction, command),
         C::RecordNodeFacts(command) => node::record_facts(transaction, command),
         C::NodeLost(command) => lost::lost(transaction, command),
+        C::RecordHeld(command) => restore::record_held(transaction, command),
+        C::ForgetHeld(command) => restore::forget_held(transaction, command),
         C::CreatePool(command) => pool::create(transaction, command),
         C::DeletePool(command) => pool::delete(transaction, command),
         C::RecordPoolCapacity(command) => pool::record_capacity(transaction, command),

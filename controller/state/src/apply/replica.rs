@@ -122,6 +122,17 @@ fn check_join(
             place.node.name, resource.name
         )));
     }
+    let unknown = transaction.state().unknown().filter(|held| held.node == place.node.name);
+    let held: Vec<u32> = unknown.flat_map(|held| &held.volumes).map(|volume| volume.minor).collect();
+    if let Some(volume) =
+        resource.volumes.iter().find(|volume| volume.minor != 0 && held.contains(&volume.minor))
+    {
+        return Err(Denial::precondition(format!(
+            "node {} holds a replica that this cluster, which was restored, does not know, with DRBD minor {} that resource \
+             {} has: choose another node, or remove it there by hand; `hawser cluster unknown` shows it",
+            place.node.name, volume.minor, resource.name
+        )));
+    }
     for peer in &resource.replicas {
         let Some(node) = transaction.state().node(&peer.node) else { continue };
         node_fits(node, need)

@@ -17,10 +17,10 @@ use hawser_proto::{
 };
 
 use self::allocation::Made;
-use super::{cluster::DEFAULT_GROUP, replica};
+use super::{cluster::DEFAULT_GROUP, replica, restore};
 use crate::{
     operations::{self, Target},
-    placement::{Need, maximum_peers, node_fits, pool_fits},
+    placement::{NOT_REPORTED, Need, maximum_peers, node_fits, pool_fits},
     transaction::Transaction,
     verdict::{Denial, Success, Verdict},
 };
@@ -37,6 +37,7 @@ pub(super) fn create(transaction: &mut Transaction<'_>, command: &CreateResource
         };
         return Err(Denial::already_exists("name", message));
     }
+    restore::check_name_is_free(transaction.state(), &command.name)?;
     let group = group_of(transaction, command)?;
     let layers: Vec<Layer> = group.layers().collect();
     let replicated = layers.contains(&Layer::Drbd);
@@ -171,6 +172,9 @@ pub(super) fn check_place(
         .ok_or_else(|| {
             Denial::not_found("nodes", format!("node {} is not there any more", names::shown(&placed.node)))
         })?;
+    if !state.has_reported(node) {
+        return Err(Denial::precondition(format!("node {}: {}", node.name, NOT_REPORTED)));
+    }
     let pool = state
         .pool(&placed.node, &placed.pool)
         .filter(|pool| pool.incarnation() == placed.pool_incarnation())
@@ -219,6 +223,7 @@ pub(super) fn delete(transaction: &mut Transaction<'_>, command: &DeleteResource
         );
         return Err(Denial::not_found("name", message));
     };
+    restore::check_not_contested(transaction.state(), &resource)?;
     begin_deletion(transaction, resource)
 }
 

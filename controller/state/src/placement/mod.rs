@@ -27,6 +27,9 @@ const FULLEST_THIN_METADATA_PERMYRIAD: u32 = 9000;
 /// A thin pool with less free than this takes no further volume.
 const LEAST_THIN_FREE_PERCENT: u32 = 5;
 
+/// Why a node takes nothing that has not said what it holds since the cluster was restored.
+pub(crate) const NOT_REPORTED: &str = "it has not said yet what it holds since the cluster was restored";
+
 const WEIGHT_PROMISABLE: u64 = 2;
 const WEIGHT_FREE: u64 = 3;
 const WEIGHT_FEW_REPLICAS: u64 = 1;
@@ -250,6 +253,9 @@ fn candidate<'a>(
     }
     let condition = observed.nodes.get(&node.name).filter(|condition| condition.online);
     let Some(condition) = condition else { return Err("its satellite is not connected".to_owned()) };
+    if !state.has_reported(node) {
+        return Err(NOT_REPORTED.to_owned());
+    }
     let generation = node_fits(node, need).map_err(|reason| with_missing(reason, &condition.missing))?;
 
     let bytes = need.bytes(generation);

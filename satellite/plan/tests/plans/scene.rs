@@ -345,5 +345,6 @@ fn wanted() -> v1::DesiredReplica {
         attachment: v1::DesiredAttachment::Detached.into(),
         pool: "fast".into(),
         outdated_number: 0,
+        not_made_anew: false,
     }
 }

@@ -128,3 +128,18 @@ fn storage_alone_needs_neither_metadata_nor_drbd() {
     scene.wanted.attachment = hawser_proto::v1::DesiredAttachment::Attached.into();
     insta::assert_snapshot!("attach-without-drbd", shown(&scene.plan()));
 }
+
+#[test]
+fn what_a_node_did_not_have_after_a_restore_is_not_made_empty() {
+    for (found, reason) in [
+        (Looked::Absent, "db.7-0 was removed after the backup that the cluster was restored from"),
+        (Looked::Present(backing()), "nobody remembers that this replica was made"),
+    ] {
+        let mut scene = Scene::new();
+        scene.wanted.not_made_anew = true;
+        scene.found.backing.insert(0, found);
+        let plan = scene.plan();
+        assert!(plan.actions.is_empty(), "{plan:?}");
+        assert!(plan.waits_for.as_deref().is_some_and(|waits| waits.contains(reason)), "{plan:?}");
+    }
+}

@@ -123,6 +123,7 @@ impl Satellite {
                     send(&up, Up::PoolProbed(v1::PoolProbed { id: question.id, pool: Some(pool) })).await?;
                 }
                 Some(Down::Welcome(_) | Down::Heartbeat(_)) => {}
+                Some(Down::Restored(_)) => bail!("the controller says that this new cluster was restored"),
                 None => bail!("the controller said something that this release does not know"),
             }
         }

@@ -133,7 +133,7 @@ pub(crate) const REPLICAS: [Line; 19] = [
 ];
 
 /// Certificates and members; files are written in an empty directory.
-pub(crate) const CLUSTER: [Line; 17] = [
+pub(crate) const CLUSTER: [Line; 24] = [
     Hawser(
         "cluster init prod --controller n1=10.77.0.1:6470 --controller n2=10.77.0.2:6470 --directory prod",
     ),
@@ -153,4 +153,11 @@ pub(crate) const CLUSTER: [Line; 17] = [
     Hawser("cluster transfer-leader n9"),
     Hawser("cluster remove-member n4"),
     Hawser("cluster remove-member n4"),
+    Hawser("cluster backup lab.backup"),
+    Hawser("cluster backup lab.backup"),
+    Hawser("cluster unknown"),
+    Hawser("cluster restore prod/client.toml --controller n1=10.77.0.1:6470 --directory lab --out restored"),
+    Hawser("cluster restore lab.backup --controller n1=10.77.0.1:6470 --directory prod --out restored"),
+    Hawser("cluster restore lab.backup --controller n1=10.77.0.1:6470 --directory lab --out restored"),
+    Hawser("cluster restore lab.backup --controller n1=10.77.0.1:6470 --directory lab --out restored"),
 ];

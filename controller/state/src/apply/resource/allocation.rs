@@ -1,7 +1,8 @@
 //! What a new resource or replica gets: minors, ports, names and room.
 //!
 //! Everything comes from ordered free lists, so that every controller gives the same. What the proposer says is
-//! held by something else on a node is passed over. It must never give what another resource has.
+//! held by something else on a node is passed over, and so is what nodes hold that a restored state does not know. It must
+//! never give what another resource has.
 
 use hawser_proto::{
     names,
@@ -37,8 +38,9 @@ pub(super) fn volumes(
     avoided_minors: Option<&[NumberRange]>,
 ) -> Verdict<Vec<Volume>> {
     let mut minors = transaction.state().index.minors.clone();
+    let avoided_minors = avoided_minors.map(|held| [held, &transaction.state().unknown_minors()].concat());
     let mut volume = |(number, size_bytes): (u32, &u64)| {
-        let minor = match avoided_minors {
+        let minor = match &avoided_minors {
             Some(avoided) => minors.take_smallest(avoided).ok_or_else(no_minor)?,
             None => 0,
         };
@@ -71,6 +73,7 @@ pub(in crate::apply) fn replica(
     };
     let backing_volumes = volumes.iter().map(backing).collect::<Verdict<Vec<_>>>()?;
     let port = if layers.contains(&Layer::Drbd) {
+        let avoided_ports = [avoided_ports, transaction.state().unknown_ports(&node.name)].concat();
         transaction.smallest_free_port(&node.name, &avoided_ports).ok_or_else(|| {
             Denial::no_capacity(format!(
                 "every DRBD port of node {} is taken, or held by something else there: delete resources, or wait for \
