@@ -312,9 +312,8 @@ impl<S: Inbound> Running<S> {
                 if !answer.refused.is_empty() {
                     tracing::error!(%node, revision = answer.revision, reason = answer.refused, "a satellite refused its orders");
                 }
-                if answer.version() >= self.sent {
-                    self.unanswered = false;
-                }
+                // One is under way at a time. Refused, it is answered with the version that is held instead.
+                self.unanswered = false;
                 self.reign.observed.answer(node, *id, answer);
             }
             Some(Message::Inventory(inventory)) => self.reign.observed.inventory(node, *id, inventory)?,

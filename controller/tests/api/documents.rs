@@ -18,6 +18,15 @@ enum Heard {
     Heartbeat,
 }
 
+/// The next document.
+async fn document(hears: &mut mpsc::UnboundedReceiver<Heard>) -> v1::DesiredDocument {
+    loop {
+        if let Heard::Document(document) = soon("a document", hears.recv()).await.unwrap() {
+            return document;
+        }
+    }
+}
+
 async fn create_pool(cluster: &Cluster, name: &str) {
     let thin = v1::LvmThinProvider { volume_group: "vg".into(), thin_pool: name.into() };
     let request = v1::CreatePoolRequest {
@@ -56,12 +65,7 @@ async fn while_a_document_is_unanswered_changes_wait_for_one_that_has_them_all()
             let _ = heard.send(news);
         }
     });
-    let first = loop {
-        match soon("the first document", hears.recv()).await.unwrap() {
-            Heard::Document(document) => break document,
-            Heard::Heartbeat => {}
-        }
-    };
+    let first = document(&mut hears).await;
 
     // When it changes three times.
     for name in ["one", "two", "three"] {
@@ -76,14 +80,21 @@ async fn while_a_document_is_unanswered_changes_wait_for_one_that_has_them_all()
         let heard = soon("a heartbeat", hears.recv()).await.unwrap();
         assert!(matches!(heard, Heard::Heartbeat), "a document came before the last one was answered");
     }
-    let answer =
-        v1::DocumentAnswer { lineage: first.lineage, revision: first.revision, refused: String::new() };
-    up.send(v1::SatelliteMessage { message: Some(Up::Answer(answer)) }).await.unwrap();
-    let next = loop {
-        match soon("the next document", hears.recv()).await.unwrap() {
-            Heard::Document(document) => break document,
-            Heard::Heartbeat => {}
-        }
+    let answer = |refused: &str| {
+        let held = v1::DocumentAnswer {
+            lineage: first.lineage,
+            revision: first.revision,
+            refused: refused.to_owned(),
+        };
+        up.send(v1::SatelliteMessage { message: Some(Up::Answer(held)) })
     };
+    answer("").await.unwrap();
+    let next = document(&mut hears).await;
     assert_eq!(next.pools.len(), 3, "{next:?}");
+
+    // One that was refused is answered, too: with what is held instead.
+    answer("the disk is full").await.unwrap();
+    create_pool(&cluster, "four").await;
+    let after = document(&mut hears).await;
+    assert_eq!(after.pools.len(), 4, "{after:?}");
 }
