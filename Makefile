@@ -3,7 +3,7 @@ CARGO ?= cargo
 PROFILE_DIR = target/debug
 LAB = $(PROFILE_DIR)/hawser-lab
 
-.PHONY: build setup demo test bench check chaos soak hostile lab-up lab-down
+.PHONY: build setup demo test bench check chaos soak hostile kill-matrix lab-up lab-down
 
 build:
 	$(CARGO) build --workspace --bins
@@ -37,6 +37,12 @@ soak:
 SECONDS_EACH ?= 60
 hostile:
 	HAWSER_HOSTILE_SECONDS=$(SECONDS_EACH) $(CARGO) test --workspace --no-fail-fast hostile
+
+# Kills every process and every node in every phase of every operation; about LABS-th of an hour and a half.
+# More options: target/debug/hawser-kill-matrix --help
+LABS ?= 1
+kill-matrix: setup
+	$(PROFILE_DIR)/hawser-kill-matrix --labs $(LABS)
 
 check:
 	$(CARGO) fmt --all --check

@@ -159,6 +159,14 @@ impl Cluster {
         Ok(command.spawn()?)
     }
 
+    /// Starts a command in a node that is spoken to: its input and its output are the caller's.
+    pub fn converse(&self, node: &str, argv: &[&str]) -> Result<Child> {
+        let mut command = self.lab_command();
+        command.args(["exec", node, "--"]).args(argv);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        Ok(command.spawn()?)
+    }
+
     /// Asks again and again until `question` answers with something, at most for `limit`.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 
 pub mod bench;
 pub mod cluster;
+pub mod kill_matrix;
 pub mod narrator;
 pub mod records;
 pub mod stories;

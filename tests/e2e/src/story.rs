@@ -82,6 +82,25 @@ pub fn wait_until_whole(cluster: &Cluster, name: &str, limit: Duration) -> Resul
     Ok(began.elapsed())
 }
 
+/// Waits until every controller answers, one leads, and every node's satellite and pool are known to it: placement
+/// refuses others.
+pub fn wait_until_all_are_back(cluster: &Cluster, nodes: usize, limit: Duration) -> Result<()> {
+    let every = |list: &Value, known: fn(&Value) -> bool| {
+        list.as_array().is_some_and(|items| items.len() == nodes && items.iter().all(known))
+    };
+    cluster.wait("every controller and satellite to be back", limit, || {
+        let said = cluster.hawser(&["cluster", "status", "-o", "json"])?;
+        let status: Value = serde_json::from_str(&said.output).unwrap_or_default();
+        if status["leader"].is_null() || !every(&status["asked"], |asked| asked["error"].is_null()) {
+            return Ok(Progress::NotYet(format!("{}{}", said.output, said.error)));
+        }
+        let (nodes, pools) = (cluster.json(&["node", "list"])?, cluster.json(&["pool", "list"])?);
+        let known = every(&nodes["items"], |node| node["online"] == true)
+            && every(&pools["items"], |pool| !pool["observed"].is_null());
+        Ok(if known { Progress::Reached(()) } else { Progress::NotYet(format!("{nodes} {pools}")) })
+    })
+}
+
 const TCP_SOCKET: &str = "TCP socket";
 
 /// Whether a line of `/proc/net/tcp` is a socket that somebody holds: it has an inode. Without one, the kernel only

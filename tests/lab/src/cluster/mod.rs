@@ -26,7 +26,7 @@ pub const CONTROLLER: &str = "hawser-controller";
 pub const SATELLITE: &str = "hawser-satellite";
 
 /// Port of a controller's API.
-const API: u16 = 6470;
+pub const API: u16 = 6470;
 /// More voters cost time and gain nothing in a lab.
 const MOST_CONTROLLERS: u8 = 3;
 /// For each step that waits; a machine that is busy with other things takes many times the usual seconds.
