@@ -62,7 +62,7 @@ impl Operation {
 /// When something is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Moment {
-    /// As soon as the operation shows this phase: all before it are done, it is not.
+    /// As soon as the operation, or the kernel of its node, shows this phase: all before it are done, it is not.
     Phase(&'static str),
     /// As soon as the operation has ended: its last phase is done.
     Ended,

@@ -14,17 +14,57 @@ use hawser_lab::cluster::{CONTROLLER, SATELLITE};
 
 use crate::cluster::{Cluster, Progress};
 
-/// Reads `SIGNAL NAME` or `find NAME`, answers with one line.
+/// Reads `find NAME`, `await SIGN` or `SIGNAL NAME`, and answers each with one line. Reading from a pipe that nobody
+/// writes to is a pause that starts no program.
 const SCRIPT: &str = r#"
     declare -A found
+    [ -p /dev/watch ] || mkfifo /dev/watch
+    primary() {
+        local line
+        while read -r line; do [[ $line == *ro:Primary/* ]] && return 0; done </proc/drbd
+        return 1
+    }
+    no-gate() {
+        local file name
+        for file in /sys/block/dm-*/dm/name; do
+            { read -r name <"$file"; } 2>/dev/null && [[ $name == hawser-* ]] && return 1
+        done
+        return 0
+    }
     while read -r verb name; do
-        if [ "$verb" = find ]; then
-            found[$name]=$(pgrep -o -f "$name\$") && echo done || echo "no $name runs"
-        else
-            kill -"$verb" "${found[$name]}" && echo done || echo "$name is gone"
-        fi
+        case $verb in
+            find) found[$name]=$(pgrep -o -f "$name\$") && echo done || echo "no $name runs" ;;
+            await)
+                SECONDS=0 answer=done
+                until "$name"; do
+                    if ((SECONDS > 60)); then answer="never $name"; break; fi
+                    read -r -t 0.005 <>/dev/watch
+                done
+                echo "$answer"
+                ;;
+            *) kill -"$verb" "${found[$name]}" && echo done || echo "$name is gone" ;;
+        esac
     done
 "#;
+
+/// What a node's kernel shows where the API does not: a satellite reports when it has done all that it can do in one
+/// go, and a promotion and the gate, or a gate and a demotion, are one go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// The volume is Primary there.
+    Primary,
+    /// No gate is there any more.
+    NoGate,
+}
+
+impl Sign {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::NoGate => "no-gate",
+        }
+    }
+}
 
 const DONE: &str = "done";
 /// The keeper of a node's services waits longer from one death to the next.
@@ -60,9 +100,12 @@ impl Hand {
         Ok(Self { child, input, output })
     }
 
-    fn ask(&mut self, verb: &str, program: Program) -> Result<String> {
-        writeln!(self.input, "{verb} {}", program.name())?;
-        self.input.flush()?;
+    fn tell(&mut self, verb: &str, name: &str) -> Result<()> {
+        writeln!(self.input, "{verb} {name}")?;
+        Ok(self.input.flush()?)
+    }
+
+    fn answer(&mut self) -> Result<String> {
         let mut answer = String::new();
         self.output.read_line(&mut answer)?;
         ensure!(!answer.is_empty(), "the hand is gone");
@@ -85,20 +128,42 @@ pub(super) struct Hands(BTreeMap<String, Hand>);
 impl Hands {
     /// Finds a process; one that was killed is waited for until its keeper has started it again.
     pub(super) fn aim(&mut self, cluster: &Cluster, node: &str, program: Program) -> Result<()> {
-        let hand = match self.0.entry(node.to_owned()) {
-            Entry::Occupied(there) => there.into_mut(),
-            Entry::Vacant(free) => free.insert(Hand::in_node(cluster, node)?),
-        };
+        let hand = self.grown(cluster, node)?;
         cluster.wait(&format!("{} to run on {node}", program.name()), LONGEST_RESTART, || {
-            let answer = hand.ask("find", program)?;
+            hand.tell("find", program.name())?;
+            let answer = hand.answer()?;
             Ok(if answer == DONE { Progress::Reached(()) } else { Progress::NotYet(answer) })
         })
     }
 
+    /// Has a hand look for a sign from now on; it takes no other orders until [`Self::seen`].
+    pub(super) fn look_for(&mut self, cluster: &Cluster, node: &str, sign: Sign) -> Result<()> {
+        self.grown(cluster, node)?.tell("await", sign.name())
+    }
+
+    /// Waits until the sign is seen that a hand looks for.
+    pub(super) fn seen(&mut self, node: &str) -> Result<()> {
+        let answer = self.there(node)?.answer().with_context(|| format!("the hand in {node}"))?;
+        ensure!(answer == DONE, "the kernel of {node} did not show what was waited for: {answer}");
+        Ok(())
+    }
+
+    fn grown(&mut self, cluster: &Cluster, node: &str) -> Result<&mut Hand> {
+        Ok(match self.0.entry(node.to_owned()) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(free) => free.insert(Hand::in_node(cluster, node)?),
+        })
+    }
+
+    fn there(&mut self, node: &str) -> Result<&mut Hand> {
+        self.0.get_mut(node).with_context(|| format!("no hand in {node}"))
+    }
+
     /// Sends a signal to a process that was aimed at.
     pub(super) fn signal(&mut self, node: &str, signal: &str, program: Program) -> Result<()> {
-        let hand = self.0.get_mut(node).with_context(|| format!("no hand in {node}"))?;
-        let answer = hand.ask(signal, program).with_context(|| format!("the hand in {node}"))?;
+        let hand = self.there(node)?;
+        hand.tell(signal, program.name())?;
+        let answer = hand.answer().with_context(|| format!("the hand in {node}"))?;
         ensure!(answer == DONE, "the signal {signal} to {} on {node}: {answer}", program.name());
         Ok(())
     }

@@ -10,7 +10,7 @@ use hawser_proto::v1;
 
 use super::api::{self, Api, Controller};
 use super::grid::{Cell, Moment, Victim};
-use super::hand::{Hands, Program};
+use super::hand::{Hands, Program, Sign};
 use crate::cluster::{Cluster, Progress};
 use crate::story::leader;
 
@@ -69,7 +69,7 @@ struct Target {
     program: Option<Program>,
 }
 
-/// Carries out `operation`, words for `hawser`, with the death of a cell in it.
+/// Carries out `operation`, words for `hawser` of which the third is the volume, with the death of a cell in it.
 pub(super) fn interrupted(
     cluster: &Cluster,
     api: &Api,
@@ -94,11 +94,20 @@ pub(super) fn interrupted(
     for node in held {
         hands.signal(node, "STOP", Program::Satellite)?;
     }
+    let sign = match cell.moment {
+        Moment::Phase("open-gate") => Some(Sign::Primary),
+        Moment::Phase("demote") => Some(Sign::NoGate),
+        _ => None,
+    };
+    if let Some(sign) = sign {
+        hands.look_for(cluster, places.own, sign)?;
+    }
 
     let begun = begin(cluster, operation);
-    let seen = match &begun {
-        Ok(id) => until(&controller, *id, cell.moment),
-        Err(_) => Ok(None),
+    let seen = match (&begun, sign) {
+        (Ok(_), Some(_)) => hands.seen(places.own).map(Some),
+        (Ok(id), None) => until(&controller, *id, cell.moment),
+        (Err(_), _) => Ok(None),
     };
     let seen_at = Instant::now();
     let is_there = matches!(seen, Ok(Some(())));
@@ -116,6 +125,7 @@ pub(super) fn interrupted(
 
     let mut power = Power { cluster, node: (target.program.is_none() && is_there).then_some(&target.node) };
     let (view, waited_for) = ended(api, id, killed_at, &mut power)?;
+    let waited_for = waited_for.map(|words| in_roles(&words, operation[2], places));
     let took = killed_at.elapsed();
     power.give_back()?;
     if let (true, Some(program)) = (is_there, target.program) {
@@ -245,6 +255,23 @@ fn ended(
     Ok((view, waited_for))
 }
 
+/// The same words for whichever volume and nodes, so that the table shows a reason once.
+fn in_roles(words: &str, volume: &str, places: Places) -> String {
+    let pieces = words.split_inclusive(|letter: char| !letter.is_alphanumeric());
+    let told = pieces.flat_map(|piece| {
+        let word = piece.trim_end_matches(|letter: char| !letter.is_alphanumeric());
+        let role = match word {
+            _ if word == volume => "the volume",
+            _ if word == places.own => "here",
+            _ if word == places.peer => "there",
+            _ if places.all.contains(&word) => "elsewhere",
+            other => other,
+        };
+        [role, &piece[word.len()..]]
+    });
+    told.collect()
+}
+
 fn state(view: &v1::OperationView) -> v1::OperationState {
     view.operation.as_ref().map_or(v1::OperationState::Unspecified, |operation| operation.state())
 }
@@ -252,4 +279,21 @@ fn state(view: &v1::OperationView) -> v1::OperationState {
 fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_name_the_parts_that_nodes_play() {
+        let places = Places { own: "n2", peer: "n3", all: ["n1", "n2", "n3"] };
+        for (words, expected) in [
+            ("n2: node n2 is not connected", "here: node here is not connected"),
+            ("life1 on node n3 waits for n1.", "the volume on node there waits for elsewhere."),
+            ("life12 has n33 and an1", "life12 has n33 and an1"),
+        ] {
+            assert_eq!(in_roles(words, "life1", places), expected);
+        }
+    }
 }

@@ -13,10 +13,13 @@ use super::interrupt::{Fell, Outcome};
 const LEGEND: &str = "\
 How to read it. A row is an operation and the moment at which something was killed: as soon as the leader showed the
 operation in that phase, which is after the phase above it and before its own work was done; `ended` is after the last
-phase. A column is what was killed: processes with -9, which their keeper starts again, and nodes by a power cut. `here`
-is the node that the operation is about (of create and delete, the first of the two; of attach and detach, the one where
-it is attached; of add and remove, the one whose replica joins or leaves), `there` the node with the other replica; of
-add and remove, it is written to there meanwhile. A node that leads may be here, there or the third one.
+phase. A satellite does `promote` and `open-gate`, and `close-gate` and `demote`, in one go and reports then: between
+the two it was the node's own kernel that was looked at.
+
+A column is what was killed: processes with -9, which their keeper starts again, and nodes by a power cut. `here` is the
+node that the operation is about (of create and delete, the first of the two; of attach and detach, the one where it is
+attached; of add and remove, the one whose replica joins or leaves), `there` the node with the other replica; of add and
+remove, it is written to there meanwhile. The node whose controller leads may be here, there or the third one.
 
     2.1 s       the operation ended by itself, so long after the kill; a node without power was not needed
     2.1 s a     it said that it waited for the reason under that letter, got the node's power back, and then ended;
