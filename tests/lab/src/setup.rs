@@ -1,7 +1,6 @@
 //! Gets the packages that nodes need: installed on the machine for root, unpacked below the build's target
 //! directory for everybody else. An ordinary user's set-up must never touch the machine's own apt state.
 
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -69,14 +68,11 @@ async fn unpack(target: &Path) -> Result<(), LabError> {
         let path = work.join(part);
         fs::create_dir_all(&path).tried(|| format!("cannot make {}", path.display()))?;
     }
-    let installed =
-        fs::read_to_string(STATUS).tried(|| format!("cannot read {STATUS}; this needs Debian"))?;
-    let status = work.join("state/status");
-    fs::write(&status, without_packages(&installed, &PACKAGES))
-        .tried(|| format!("cannot write {}", status.display()))?;
+    fs::metadata(STATUS).tried(|| format!("cannot read {STATUS}; this needs Debian"))?;
     let own = own_state(&work);
     let updated = run_apt(&own, &["update"]).await;
-    let download = ["install", "-y", "--no-install-recommends", "--download-only"];
+    // Those that the machine has, too: nodes take all of them from one place.
+    let download = ["install", "-y", "--reinstall", "--no-install-recommends", "--download-only"];
     run_apt(&own, &[&download[..], &PACKAGES[..]].concat())
         .await
         .map_err(|error| updated.err().unwrap_or(error))?;
@@ -96,7 +92,8 @@ fn own_state(work: &Path) -> Vec<String> {
     vec![
         at("Dir::State", "state"),
         at("Dir::State::lists", "state/lists"),
-        at("Dir::State::status", "state/status"),
+        // Without what the machine has, apt would find what depends on it broken, and refuse everything.
+        format!("Dir::State::status={STATUS}"),
         at("Dir::State::extended_states", "state/extended_states"),
         at("Dir::Cache", "cache"),
         at("Dir::Cache::archives", "cache/archives"),
@@ -148,15 +145,6 @@ fn line(arguments: &[impl AsRef<OsStr>]) -> String {
     words.filter(|word| !word.contains("::") && word != "-o").collect::<Vec<_>>().join(" ")
 }
 
-/// dpkg's list of installed packages without some, so that apt fetches those although the machine has them.
-fn without_packages(status: &str, packages: &[&str]) -> String {
-    let unwanted: BTreeSet<_> = packages.iter().map(|package| format!("Package: {package}")).collect();
-    let kept = status
-        .split("\n\n")
-        .filter(|entry| entry.lines().next().is_none_or(|first| !unwanted.contains(first)));
-    kept.collect::<Vec<_>>().join("\n\n")
-}
-
 /// Debian's root has links where old packages still have directories; a directory in an upper layer would hide
 /// the link and everything behind it.
 fn merge_into_usr(root: &Path) -> std::io::Result<()> {
@@ -201,14 +189,6 @@ fn remove(directory: &Path) -> Result<(), LabError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn wanted_packages_are_taken_out_of_the_list_of_installed_ones() {
-        let status = "Package: lvm2\nStatus: install ok installed\n\nPackage: lvm2-lockd\nVersion: 1\n\n\
-                      Package: bash\nDepends: lvm2\n";
-        let rest = without_packages(status, &["lvm2"]);
-        assert_eq!(rest, "Package: lvm2-lockd\nVersion: 1\n\nPackage: bash\nDepends: lvm2\n");
-    }
 
     #[test]
     fn old_directories_are_merged_into_usr_with_their_links() {
