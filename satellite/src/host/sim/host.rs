@@ -420,9 +420,22 @@ fn start_connecting(state: &mut State, node: &str, drbd_name: &str) {
     }
 }
 
-/// An orderly end: the peer knows, and a Secondary that leaves a Primary is outdated.
+/// An orderly end: the peer knows, and a Secondary that leaves a Primary is outdated. What a Primary had under way to the
+/// other side goes on without it (`tl_clear` of 8.4).
 fn disconnect(state: &mut State, node: &str, drbd_name: &str) {
     let peer = state.peer_of(node, drbd_name);
+    take_connection_down(state, node, peer.as_deref(), drbd_name);
+    for side in [Some(node), peer.as_deref()].into_iter().flatten() {
+        let is_left = |found: &mut Resource| {
+            found.role == Role::Primary && found.connection != ConnectionState::Connected
+        };
+        if state.resource(side, drbd_name).is_some_and(is_left) {
+            state.release(side, drbd_name);
+        }
+    }
+}
+
+fn take_connection_down(state: &mut State, node: &str, peer: Option<&str>, drbd_name: &str) {
     let Some(resource) = state.resource(node, drbd_name) else { return };
     let (was, role) = (resource.connection, resource.role);
     if was == ConnectionState::StandAlone {
@@ -442,7 +455,7 @@ fn disconnect(state: &mut State, node: &str, drbd_name: &str) {
     } else if peer_role == Role::Primary && resource.disk > DiskState::Outdated {
         resource.disk = DiskState::Outdated;
     }
-    let Some(other) = peer.and_then(|peer| state.resource(&peer, drbd_name)) else { return };
+    let Some(other) = peer.and_then(|peer| state.resource(peer, drbd_name)) else { return };
     if other.connection != ConnectionState::Connected {
         return;
     }

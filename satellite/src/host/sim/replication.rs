@@ -443,7 +443,7 @@ impl State {
     }
 
     /// Writes that were held go on without the peer.
-    fn release(&mut self, node: &str, drbd_name: &str) {
+    pub(super) fn release(&mut self, node: &str, drbd_name: &str) {
         let waiting = self.resource(node, drbd_name).map(|found| std::mem::take(&mut found.waiting));
         for write in waiting.into_iter().flatten() {
             self.write(node, drbd_name, write);
