@@ -26,7 +26,8 @@ impl Pace {
     /// About one request a second and a fault a minute: what a soak runs.
     pub const SOAK: Self = Self {
         fault_every: Some(Duration::from_secs(60)),
-        step: Duration::from_millis(500),
+        // As often as otherwise: a right that is given and given back between two looks would never be seen.
+        step: Duration::from_millis(100),
         leisure: 16,
         sample_every: Some(Duration::from_secs(3600)),
     };
