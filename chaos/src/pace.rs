@@ -28,7 +28,7 @@ impl Pace {
         fault_every: Some(Duration::from_secs(60)),
         // As often as otherwise: a right that is given and given back between two looks would never be seen.
         step: Duration::from_millis(100),
-        leisure: 16,
+        leisure: 22,
         sample_every: Some(Duration::from_secs(3600)),
     };
 }
