@@ -8,6 +8,7 @@ use hawser_satellite::host::sim::{NodeSeen, ResourceSeen, VolumeSeen};
 use hawser_state::State;
 
 use super::seen::Seen;
+use crate::clock::Moment;
 
 /// Its DRBD name.
 pub(super) const DATA: &str = "data.20";
@@ -139,4 +140,20 @@ pub(super) fn with(change: impl FnOnce(&mut Objects)) -> Seen {
     let mut objects = Objects::in_order();
     change(&mut objects);
     Seen { state: objects.state(), ..in_order() }
+}
+
+/// The moment so many seconds after the beginning, while an operation attaches "data" on n1.
+pub(super) fn attaching_at(seconds: u64) -> Seen {
+    let mut seen = with(|objects| {
+        objects.operations.push(v1::Operation {
+            id: 60,
+            kind: v1::OperationKind::Attach.into(),
+            state: v1::OperationState::Running.into(),
+            resource: "data".into(),
+            node: "n1".into(),
+            ..Default::default()
+        });
+    });
+    seen.now = Moment::from_secs(seconds);
+    seen
 }

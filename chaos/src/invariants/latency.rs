@@ -57,20 +57,10 @@ fn nodes_of(seen: &Seen, operation: &v1::Operation) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::invariants::fixture::with;
+    use crate::invariants::fixture::attaching_at;
 
     fn running(now: u64, disturbed: &[&str], leader: &str) -> Seen {
-        let mut seen = with(|objects| {
-            objects.operations.push(v1::Operation {
-                id: 60,
-                kind: v1::OperationKind::Attach.into(),
-                state: v1::OperationState::Running.into(),
-                resource: "data".into(),
-                node: "n1".into(),
-                ..Default::default()
-            });
-        });
-        seen.now = Moment::from_secs(now);
+        let mut seen = attaching_at(now);
         seen.disturbed = disturbed.iter().map(ToString::to_string).collect();
         seen.leader = Some(leader.into());
         seen

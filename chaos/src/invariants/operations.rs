@@ -96,22 +96,7 @@ pub(super) fn running(seen: &Seen) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::invariants::fixture::with;
-
-    fn running_at(now: u64) -> Seen {
-        let mut seen = with(|objects| {
-            objects.operations.push(v1::Operation {
-                id: 60,
-                kind: v1::OperationKind::Attach.into(),
-                state: v1::OperationState::Running.into(),
-                resource: "data".into(),
-                node: "n1".into(),
-                ..Default::default()
-            });
-        });
-        seen.now = Moment::from_secs(now);
-        seen
-    }
+    use crate::invariants::fixture::attaching_at;
 
     #[test]
     fn an_operation_must_not_be_silent_for_long() {
@@ -124,8 +109,8 @@ mod tests {
         ];
         for (what, later, change, expected) in table {
             let mut operations = Operations::default();
-            assert_eq!(operations.check(&running_at(0)), Vec::<String>::new());
-            let mut seen = running_at(later);
+            assert_eq!(operations.check(&attaching_at(0)), Vec::<String>::new());
+            let mut seen = attaching_at(later);
             change(&mut seen);
             assert_eq!(operations.check(&seen).len(), expected, "{what}");
         }
