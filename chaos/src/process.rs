@@ -37,9 +37,21 @@ impl Process {
     /// # Panics
     /// If the system gives no runtime.
     pub(crate) fn begin(at: Moment, seed: u64) -> Self {
+        Self::begin_on(Builder::new_current_thread().enable_time(), at, seed)
+    }
+
+    /// As [`begin`](Self::begin), for a process that opens sockets of the machine: each of its turns asks the machine
+    /// about them, which takes a good part of its time.
+    ///
+    /// # Panics
+    /// If the system gives no runtime.
+    pub(crate) fn begin_with_sockets(at: Moment, seed: u64) -> Self {
+        Self::begin_on(Builder::new_current_thread().enable_all(), at, seed)
+    }
+
+    fn begin_on(builder: &mut Builder, at: Moment, seed: u64) -> Self {
         listen_for_panics();
-        let runtime = Builder::new_current_thread()
-            .enable_all()
+        let runtime = builder
             .start_paused(true)
             .rng_seed(RngSeed::from_bytes(&seed.to_le_bytes()))
             .build()

@@ -68,7 +68,7 @@ impl Cluster {
         let names: Vec<String> = (1..=size.hosts).map(|number| format!("n{number}")).collect();
         let sockets =
             names.iter().map(|name| (name.clone(), directory.path().join(name).join("socket"))).collect();
-        let kernels = Process::begin(Moment::ZERO, random.random());
+        let kernels = Process::begin_with_sockets(Moment::ZERO, random.random());
         let world = kernels.act(|| SimWorld::new(Helper { sockets }));
         let fired = Fired::default();
         let network = Network::new(random.random(), fired.clone());

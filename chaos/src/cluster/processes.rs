@@ -159,7 +159,7 @@ impl Cluster {
             PeerIdentity { cluster_id: CLUSTER.into(), role: Role::Satellite, name: name.to_owned() };
         let dialer = self.network.dialer(name, seed, identity);
         let Some(host) = self.hosts.get_mut(name) else { return };
-        let process = Process::begin(self.now, seed);
+        let process = Process::begin_with_sockets(self.now, seed);
         let running = Running::new();
         let below = FaultyHost {
             node: name.to_owned(),
