@@ -79,9 +79,9 @@ impl Facts {
         }
     }
 
-    /// Forgets a replica of which nothing is left. Returns whether it was known.
-    pub(super) fn forget(&mut self, key: &ReplicaKey) -> bool {
-        self.replicas.remove(key).is_some()
+    /// Forgets a replica of which nothing is left.
+    pub(super) fn forget(&mut self, key: &ReplicaKey) {
+        self.replicas.remove(key);
     }
 
     /// How far order `id` came; `None` if it was never started.
@@ -94,11 +94,9 @@ impl Facts {
         self.orders.insert(id, progress);
     }
 
-    /// Forgets the orders that `keep` does not want. Returns whether there was one.
-    pub(super) fn retain_orders(&mut self, keep: impl Fn(u64) -> bool) -> bool {
-        let before = self.orders.len();
+    /// Forgets the orders that `keep` does not want.
+    pub(super) fn retain_orders(&mut self, keep: impl Fn(u64) -> bool) {
         self.orders.retain(|id, _| keep(*id));
-        self.orders.len() != before
     }
 
     /// The restore that was proven last.

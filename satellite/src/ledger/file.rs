@@ -85,6 +85,11 @@ impl SealedFile {
         written.map_err(|source| self.system("write", source))
     }
 
+    /// For whoever waited for a write that was given up.
+    pub(super) fn not_written(&self) -> FileError {
+        self.system("write", io::Error::other("the satellite is ending"))
+    }
+
     fn write_aside(&self, aside: &Path, body: &[u8]) -> io::Result<()> {
         let mut content = Vec::with_capacity(HEADER + body.len());
         content.extend_from_slice(self.kind);

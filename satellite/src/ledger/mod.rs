@@ -7,6 +7,7 @@
 mod earlier;
 mod facts;
 mod file;
+mod queue;
 
 use std::{
     cmp::Ordering,
@@ -32,6 +33,7 @@ pub use file::FileError;
 
 use facts::Facts;
 use file::SealedFile;
+use queue::{Queue, Written};
 
 /// A document that is on this node's disk.
 #[derive(Debug)]
@@ -161,6 +163,7 @@ struct Shared {
     facts: Mutex<Facts>,
     /// Held while the file is written too, so that the files' order is the order of the decisions.
     changing: Mutex<()>,
+    queue: Queue,
     accepting: Mutex<()>,
     accepted: watch::Sender<Option<Arc<Accepted>>>,
 }
@@ -210,6 +213,7 @@ impl Ledger {
                 facts_file,
                 facts: Mutex::new(facts),
                 changing: Mutex::new(()),
+                queue: Queue::default(),
                 accepting: Mutex::new(()),
                 accepted: watch::Sender::new(accepted),
             }),
@@ -290,20 +294,16 @@ impl Ledger {
     ///
     /// # Errors
     /// If it could not be written; it is not remembered then.
-    pub async fn note(&self, key: &ReplicaKey, note: Note) -> Result<(), FileError> {
+    pub async fn note(&self, key: &ReplicaKey, note: Note) -> Result<(), Arc<FileError>> {
         let key = key.clone();
-        self.change(move |facts, boot| {
-            facts.note(&key, note, boot);
-            true
-        })
-        .await
+        self.change(move |facts, boot| facts.note(&key, note, boot)).await
     }
 
     /// Forgets a replica of which nothing is left.
     ///
     /// # Errors
     /// If that could not be written; it is still remembered then, which does no harm.
-    pub async fn forget(&self, key: &ReplicaKey) -> Result<(), FileError> {
+    pub async fn forget(&self, key: &ReplicaKey) -> Result<(), Arc<FileError>> {
         let key = key.clone();
         self.change(move |facts, _| facts.forget(&key)).await
     }
@@ -317,47 +317,34 @@ impl Ledger {
     ///
     /// # Errors
     /// If it could not be written; an order may then not be started.
-    pub async fn note_order(&self, id: u64, progress: OrderProgress) -> Result<(), FileError> {
-        self.change(move |facts, _| {
-            facts.set_order(id, progress);
-            true
-        })
-        .await
+    pub async fn note_order(&self, id: u64, progress: OrderProgress) -> Result<(), Arc<FileError>> {
+        self.change(move |facts, _| facts.set_order(id, progress)).await
     }
 
     /// Forgets the orders that the accepted document does not have any more.
     ///
     /// # Errors
     /// If that could not be written; they are still remembered then, which does no harm.
-    pub async fn forget_ended_orders(&self) -> Result<(), FileError> {
+    pub async fn forget_ended_orders(&self) -> Result<(), Arc<FileError>> {
         let accepted = self.shared.accepted.borrow().clone();
         self.change(move |facts, _| {
             facts.retain_orders(|id| {
                 accepted
                     .as_ref()
                     .is_none_or(|accepted| accepted.document.orders.iter().any(|order| order.id == id))
-            })
+            });
         })
         .await
     }
 
-    async fn change(
-        &self,
-        change: impl FnOnce(&mut Facts, &str) -> bool + Send + 'static,
-    ) -> Result<(), FileError> {
-        let shared = Arc::clone(&self.shared);
-        beside(move || {
-            let _one_at_a_time = shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
-            let present = shared.facts().clone();
-            let mut changed = present.clone();
-            if !change(&mut changed, &shared.boot) || changed == present {
-                return Ok(());
-            }
-            shared.facts_file.replace(&changed.encode())?;
-            *shared.facts() = changed;
-            Ok(())
-        })
-        .await
+    async fn change(&self, change: impl FnOnce(&mut Facts, &str) + Send + 'static) -> Written {
+        let (is_first, answered) = self.shared.queue.add(Box::new(change));
+        if is_first {
+            let shared = Arc::clone(&self.shared);
+            // From here on it is written, even if nobody waits for it any more.
+            beside(move || shared.write_queued()).await;
+        }
+        answered.await.unwrap_or_else(|_| Err(Arc::new(self.shared.facts_file.not_written())))
     }
 }
 
@@ -365,6 +352,23 @@ impl Shared {
     fn facts(&self) -> MutexGuard<'_, Facts> {
         // The value is replaced as a whole: a panic elsewhere cannot leave half of it.
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes all changes that wait, in one go.
+    fn write_queued(&self) {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let present = self.facts().clone();
+        let mut changed = present.clone();
+        let asking = self.queue.apply(&mut changed, &self.boot);
+        let written = if changed == present { Ok(()) } else { self.replace_facts(changed) };
+        asking.tell(&written.map_err(Arc::new));
+    }
+
+    /// The file first: what is read from here is on the disk.
+    fn replace_facts(&self, changed: Facts) -> Result<(), FileError> {
+        self.facts_file.replace(&changed.encode())?;
+        *self.facts() = changed;
+        Ok(())
     }
 
     fn accept(&self, bytes: &[u8]) -> Result<Arc<Accepted>, Refused> {
@@ -410,9 +414,7 @@ impl Shared {
                 let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
                 let mut changed = self.facts().clone();
                 changed.set_restore(restore);
-                self.facts_file.replace(&changed.encode())?;
-                *self.facts() = changed;
-                Ok(())
+                self.replace_facts(changed).map_err(Refused::from)
             }
         }
     }
@@ -423,9 +425,7 @@ impl Shared {
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed = self.facts().clone();
         changed.keep_earlier(held.clone(), new);
-        self.facts_file.replace(&changed.encode())?;
-        *self.facts() = changed;
-        Ok(())
+        self.replace_facts(changed)
     }
 
     /// Before there is a document there are facts, though none in them: whichever file a disk loses later is missed.

@@ -179,6 +179,58 @@ async fn a_ledger_that_has_lost_a_file_is_not_opened() {
     }
 }
 
+/// Notes on so many replicas, all of them asked for while the disk is busy.
+async fn note_at_once(ledger: &Ledger, replicas: u64) -> Vec<Result<(), Arc<FileError>>> {
+    let is_busy = ledger.shared.changing.lock().unwrap();
+    let notes = (0..replicas).map(|number| {
+        let ledger = ledger.clone();
+        let key = ("data".to_owned(), Incarnation::new(number));
+        tokio::spawn(async move { ledger.note(&key, Note::Created).await })
+    });
+    let notes: Vec<_> = notes.collect();
+    while ledger.shared.queue.len() < notes.len() {
+        std::thread::yield_now();
+    }
+    drop(is_busy);
+    let mut written = Vec::new();
+    for note in notes {
+        written.push(note.await.unwrap());
+    }
+    written
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notes_that_come_while_the_disk_is_busy_share_the_next_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = open(&directory).unwrap();
+    ledger.accept(document(2, 8).encode_to_vec()).await.unwrap();
+
+    let written = note_at_once(&ledger, 300).await;
+
+    assert!(written.iter().all(Result::is_ok), "{written:?}");
+    let again = open(&directory).unwrap();
+    for number in 0..300 {
+        assert!(again.remembered(&("data".to_owned(), Incarnation::new(number))).created, "{number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_notes_that_share_a_write_which_fails_none_is_remembered() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = open(&directory).unwrap();
+    ledger.accept(document(2, 8).encode_to_vec()).await.unwrap();
+    symlink("/dev/full", directory.path().join("facts.new")).unwrap();
+
+    let written = note_at_once(&ledger, 300).await;
+
+    for (number, written) in (0..).zip(written) {
+        let error = written.unwrap_err().to_string();
+        assert!(error.contains("No space left"), "{error}");
+        assert!(!ledger.remembered(&("data".to_owned(), Incarnation::new(number))).created, "{number}");
+    }
+    ledger.note(&("data".to_owned(), Incarnation::new(7)), Note::Created).await.unwrap();
+}
+
 #[test]
 fn hostile_documents_change_nothing_unless_they_are_newer_ones_for_this_node() {
     let directory = tempfile::tempdir().unwrap();
