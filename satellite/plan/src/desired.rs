@@ -338,7 +338,7 @@ impl Reader<'_> {
         if wanted.is_empty() {
             return Err(self.unreadable("volumes", "empty".to_owned()));
         }
-        wanted
+        let mut volumes = wanted
             .iter()
             .map(|volume| {
                 let backing = provider.map(|provider| BackingVolume {
@@ -367,7 +367,10 @@ impl Reader<'_> {
                     gate: Gate { name: volume.gate_name.clone(), target },
                 })
             })
-            .collect()
+            .collect::<Result<Vec<_>, _>>()?;
+        // Results are collected with room for four, and a node keeps hundreds of these.
+        volumes.shrink_to_fit();
+        Ok(volumes)
     }
 
     fn configuration(

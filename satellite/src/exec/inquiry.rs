@@ -4,7 +4,7 @@
 //! generation changes, a refusal with the next document. An answer may come late, after its peer was met and has
 //! synced: a grant that is not newer than the last meeting is void from the start.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::pending, sync::Arc, time::Duration};
 
 use hawser_plan::{
     Question,
@@ -13,7 +13,10 @@ use hawser_plan::{
     situation::Arbitration,
 };
 use hawser_proto::ids::{OutdateNumber, OwnerGeneration, Revision};
-use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
+use tokio::{
+    task::{AbortHandle, JoinSet},
+    time::Instant,
+};
 
 use crate::{
     arbiter::{Answer, Arbiter, Case},
@@ -51,13 +54,11 @@ pub(super) struct Inquiry {
     met: BTreeMap<String, Revision>,
     unconnected: BTreeMap<String, Instant>,
     asking: BTreeMap<Question, AbortHandle>,
-    answered: mpsc::UnboundedSender<(Question, Answer)>,
-    answers: mpsc::UnboundedReceiver<(Question, Answer)>,
+    answers: JoinSet<(Question, Answer)>,
 }
 
 impl Inquiry {
     pub(super) fn new(arbiter: Arc<dyn Arbiter>, desk: Desk, keys: Keys) -> Self {
-        let (answered, answers) = mpsc::unbounded_channel();
         Self {
             arbiter,
             desk,
@@ -70,8 +71,7 @@ impl Inquiry {
             met: BTreeMap::new(),
             unconnected: BTreeMap::new(),
             asking: BTreeMap::new(),
-            answered,
-            answers,
+            answers: JoinSet::new(),
         }
     }
 
@@ -192,22 +192,30 @@ impl Inquiry {
                 resource: replica.resource.clone(),
                 resource_incarnation: replica.resource_incarnation,
             };
-            let (arbiter, asked, answered) =
-                (Arc::clone(&self.arbiter), question.clone(), self.answered.clone());
+            let (arbiter, asked) = (Arc::clone(&self.arbiter), question.clone());
             let request_key = self.keys.draw();
-            let asking = tokio::spawn(async move {
+            let asking = self.answers.spawn(async move {
                 let answer = arbiter.ask(&case, &asked, &request_key).await;
-                // The worker may have ended meanwhile.
-                let _ = answered.send((asked, answer));
+                (asked, answer)
             });
-            self.asking.insert(question.clone(), asking.abort_handle());
+            self.asking.insert(question.clone(), asking);
         }
     }
 
     /// Waits for an answer and takes note of it. Cancel-safe.
     pub(super) async fn answered(&mut self) {
-        // `self` holds a sender: the channel cannot be closed.
-        let Some((question, answer)) = self.answers.recv().await else { return };
+        loop {
+            match self.answers.join_next().await {
+                Some(Ok((question, answer))) => return self.note(question, answer),
+                Some(Err(ended)) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+                // It was withdrawn.
+                Some(Err(_)) => {}
+                None => pending().await,
+            }
+        }
+    }
+
+    fn note(&mut self, question: Question, answer: Answer) {
         // An answer to a question that was withdrawn is about another document or another meeting.
         if self.asking.remove(&question).is_none() {
             return;
@@ -234,14 +242,6 @@ impl Inquiry {
 fn outdated_number(replica: &Replica, node: &str) -> Option<OutdateNumber> {
     let peer = replica.peers.iter().find(|peer| peer.node == node);
     peer.map_or(replica.outdated_number, |peer| peer.outdated_number)
-}
-
-impl Drop for Inquiry {
-    fn drop(&mut self) {
-        for asking in self.asking.values() {
-            asking.abort();
-        }
-    }
 }
 
 #[cfg(test)]

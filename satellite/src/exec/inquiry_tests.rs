@@ -125,8 +125,7 @@ async fn a_generation_is_confirmed_for_a_moment_by_the_document_that_brings_it_o
     let question = Question::ConfirmOwner { generation: GENERATION };
     let Desired::Replica(replica) = &desired else { unreachable!("it is no removal") };
     inquiry.ask(replica, std::slice::from_ref(&question));
-    inquiry.answered.send((question, Answer::Yes(OutdateNumber::default()))).unwrap();
-    inquiry.answered().await;
+    inquiry.note(question, Answer::Yes(OutdateNumber::default()));
     assert!(confirmed(&mut inquiry));
     tokio::time::advance(CONFIRMED).await;
     assert!(!confirmed(&mut inquiry), "a promotion that comes later asks again");
@@ -182,8 +181,7 @@ async fn asked_and_granted(inquiry: &mut Inquiry, question: &Question, number: u
     inquiry.ask(replica, std::slice::from_ref(question));
     let asked = inquiry.asking.contains_key(question);
     if asked {
-        inquiry.answered.send((question.clone(), Answer::Yes(OutdateNumber::new(number)))).unwrap();
-        inquiry.answered().await;
+        inquiry.note(question.clone(), Answer::Yes(OutdateNumber::new(number)));
     }
     asked
 }
@@ -219,8 +217,7 @@ async fn an_old_refusal_is_no_reason_to_look_again_and_again() {
     inquiry.document_changed(&desired, true);
     let Desired::Replica(replica) = &desired else { unreachable!("it is no removal") };
     inquiry.ask(replica, std::slice::from_ref(&question));
-    inquiry.answered.send((question, Answer::No("taken over".to_owned()))).unwrap();
-    inquiry.answered().await;
+    inquiry.note(question, Answer::No("taken over".to_owned()));
 
     let mut unseen = seen(44, ConnectionState::Connected);
     unseen.found.kernel = Looked::Unknown("events2 failed".to_owned());
