@@ -1,10 +1,14 @@
 //! Satellites of many nodes, as a controller sees them: each has a session of its own over mutual TLS, takes its
-//! document and reports at once that everything in it is so.
+//! document and reports at once that everything in it is so. When one loses its power, it falls silent and the others
+//! report that they have lost it.
 //!
 //! They stand for nodes whose work costs nothing, so that what is measured is the controllers' part. They must never
 //! say less than a real satellite does.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    thread,
+};
 
 use anyhow::{Context, Result, bail};
 use hawser_process::tls::Identity;
@@ -14,7 +18,7 @@ use hawser_proto::v1::{
 };
 use prost::Message;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinHandle,
     time::{Duration, MissedTickBehavior, interval},
 };
@@ -27,31 +31,61 @@ const PULSE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(100);
 const CAPACITY: u64 = 8 << 40;
 
-/// The running satellites; they end when this is dropped.
+/// The running satellites; they end when this is dropped, but for those that are mortal.
 pub(super) struct Fleet {
     tasks: Vec<JoinHandle<()>>,
+    without_power: watch::Sender<BTreeSet<String>>,
 }
 
 impl Fleet {
     /// Starts a satellite for each identity, which is named like its node. Each dials the controllers in turn until
-    /// one serves it.
-    pub(super) fn start(cluster_id: &str, addresses: &[String], identities: Vec<Identity>) -> Self {
-        let tasks = identities.into_iter().enumerate().map(|(number, identity)| {
-            let (cluster_id, addresses) = (cluster_id.to_owned(), addresses.to_vec());
-            tokio::spawn(async move {
-                let mut dial = number;
-                loop {
-                    let address = &addresses[dial % addresses.len()];
-                    let satellite = Satellite::new(&cluster_id, &identity);
-                    if let Err(end) = satellite.serve(address, &identity).await {
-                        eprintln!("the session of {} with {address} has ended: {end:#}", identity.own().name);
-                    }
-                    dial += 1;
-                    tokio::time::sleep(PAUSE).await;
-                }
-            })
+    /// one serves it. Those for which `is_mortal` have a thread each, so that their power can be cut.
+    pub(super) fn start(
+        cluster_id: &str,
+        addresses: &[String],
+        identities: Vec<Identity>,
+        is_mortal: impl Fn(&str) -> bool,
+    ) -> Result<Self> {
+        let without_power = watch::Sender::default();
+        let mut tasks = Vec::new();
+        for (number, identity) in identities.into_iter().enumerate() {
+            let is_mortal = is_mortal(&identity.own().name);
+            let life =
+                live(cluster_id.to_owned(), addresses.to_vec(), identity, number, without_power.subscribe());
+            if is_mortal {
+                let alone = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                thread::spawn(move || alone.block_on(life));
+            } else {
+                tasks.push(tokio::spawn(life));
+            }
+        }
+        Ok(Self { tasks, without_power })
+    }
+
+    /// Cuts the power of a mortal node: no connection of its is closed, and nothing comes over it any more. The others
+    /// notice at once.
+    pub(super) fn cut_power(&self, node: &str) {
+        self.without_power.send_modify(|nodes| {
+            nodes.insert(node.to_owned());
         });
-        Self { tasks: tasks.collect() }
+    }
+}
+
+async fn live(
+    cluster_id: String,
+    addresses: Vec<String>,
+    identity: Identity,
+    mut dial: usize,
+    without_power: watch::Receiver<BTreeSet<String>>,
+) {
+    loop {
+        let address = &addresses[dial % addresses.len()];
+        let satellite = Satellite::new(&cluster_id, &identity, without_power.clone());
+        if let Err(end) = satellite.serve(address, &identity).await {
+            eprintln!("the session of {} with {address} has ended: {end:#}", identity.own().name);
+        }
+        dial += 1;
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -65,13 +99,16 @@ impl Drop for Fleet {
 struct Satellite {
     hello: v1::Hello,
     sequence: u64,
-    /// Replicas and removals that were reported, by their incarnations.
-    reported: BTreeSet<u64>,
+    without_power: watch::Receiver<BTreeSet<String>>,
+    document: v1::DesiredDocument,
+    /// Replicas that were reported, by their incarnations: attached or not, and how many peers were lost.
+    reported: BTreeMap<u64, (bool, usize)>,
+    /// Removals that were reported.
     removed: BTreeSet<u64>,
 }
 
 impl Satellite {
-    fn new(cluster_id: &str, identity: &Identity) -> Self {
+    fn new(cluster_id: &str, identity: &Identity, without_power: watch::Receiver<BTreeSet<String>>) -> Self {
         let node = identity.own().name.clone();
         let facts = v1::NodeFacts {
             drbd_generation: v1::DrbdGeneration::DrbdGeneration84.into(),
@@ -85,7 +122,14 @@ impl Satellite {
             observed: Some(observed),
             ..Default::default()
         };
-        Self { hello, sequence: 0, reported: BTreeSet::new(), removed: BTreeSet::new() }
+        Self {
+            hello,
+            sequence: 0,
+            without_power,
+            document: v1::DesiredDocument::default(),
+            reported: BTreeMap::new(),
+            removed: BTreeSet::new(),
+        }
     }
 
     async fn serve(mut self, address: &str, identity: &Identity) -> Result<()> {
@@ -107,14 +151,24 @@ impl Satellite {
                     send(&up, Up::Report(report)).await?;
                     continue;
                 }
+                Ok(()) = self.without_power.changed() => {
+                    while self.without_power.borrow_and_update().contains(&self.hello.node) {
+                        // With its thread all stands still that would answer for its connections.
+                        thread::park();
+                    }
+                    let news = self.news();
+                    let report = self.report(news);
+                    send(&up, Up::Report(report)).await?;
+                    continue;
+                }
             };
             match message {
                 Some(Down::Document(bytes)) => {
-                    let document = v1::DesiredDocument::decode(&bytes[..])?;
-                    let (lineage, revision) = (document.lineage, document.revision);
+                    self.document = v1::DesiredDocument::decode(&bytes[..])?;
+                    let (lineage, revision) = (self.document.lineage, self.document.revision);
                     let answer = v1::DocumentAnswer { lineage, revision, refused: String::new() };
                     send(&up, Up::Answer(answer)).await?;
-                    let news = self.news(&document);
+                    let news = self.news();
                     let report = self.report(news);
                     send(&up, Up::Report(report)).await?;
                 }
@@ -135,7 +189,8 @@ impl Satellite {
         v1::Report { sequence: self.sequence, full: self.sequence == 1, ..news }
     }
 
-    fn news(&mut self, document: &v1::DesiredDocument) -> v1::Report {
+    fn news(&mut self) -> v1::Report {
+        let (document, lost) = (&self.document, self.without_power.borrow());
         let pools = document.pools.iter().map(|pool| v1::PoolObserved {
             name: pool.name.clone(),
             incarnation: pool.incarnation,
@@ -144,9 +199,14 @@ impl Satellite {
             lineage: document.lineage,
             ..Default::default()
         });
-        let new =
-            document.replicas.iter().filter(|replica| self.reported.insert(replica.replica_incarnation));
-        let replicas: Vec<_> = new.map(|replica| up_to_date(&self.hello.node, document, replica)).collect();
+        let new = document.replicas.iter().filter(|replica| {
+            let attached = replica.attachment() == v1::DesiredAttachment::Attached;
+            let peers_lost = replica.peers.iter().filter(|peer| lost.contains(&peer.node)).count();
+            let told = (attached, peers_lost);
+            self.reported.insert(replica.replica_incarnation, told) != Some(told)
+        });
+        let replicas: Vec<_> =
+            new.map(|replica| as_it_should_be(&self.hello.node, document, replica, &lost)).collect();
         let gone = document.removed.iter().filter(|gone| self.removed.insert(gone.replica_incarnation));
         let removed: Vec<_> = gone
             .map(|gone| v1::RemovalConfirmed {
@@ -160,40 +220,52 @@ impl Satellite {
     }
 }
 
-/// A replica that is as it should be.
-fn up_to_date(
+/// A replica that is as it should be, as far as its peers have power.
+fn as_it_should_be(
     node: &str,
     document: &v1::DesiredDocument,
     replica: &v1::DesiredReplica,
+    lost: &BTreeSet<String>,
 ) -> v1::ReplicaObserved {
-    let disk = v1::DiskState::UpToDate;
+    use v1::{DiskState, DrbdRole, Presence};
+
+    let attached = replica.attachment() == v1::DesiredAttachment::Attached;
     let volumes = replica.volumes.iter().map(|volume| v1::VolumeObserved {
         number: volume.number,
-        disk: disk.into(),
+        disk: DiskState::UpToDate.into(),
         size_bytes: volume.size_bytes,
         device_path: format!("/dev/drbd{}", volume.minor),
     });
-    let seen = |volume: &v1::DesiredVolume| v1::PeerVolumeObserved {
-        number: volume.number,
-        disk: disk.into(),
-        replication: "Established".into(),
-        ..Default::default()
-    };
-    let peers = replica.peers.iter().filter(|peer| peer.node != node).map(|peer| v1::PeerObserved {
-        node: peer.node.clone(),
-        connection: "Connected".into(),
-        role: v1::DrbdRole::Secondary.into(),
-        volumes: replica.volumes.iter().map(seen).collect(),
+    let peers = replica.peers.iter().filter(|peer| peer.node != node).map(|peer| {
+        let (connection, role, disk, replication) = if lost.contains(&peer.node) {
+            ("Connecting", DrbdRole::Unknown, DiskState::Unknown, "Off")
+        } else {
+            ("Connected", DrbdRole::Secondary, DiskState::UpToDate, "Established")
+        };
+        let seen = |volume: &v1::DesiredVolume| v1::PeerVolumeObserved {
+            number: volume.number,
+            disk: disk.into(),
+            replication: replication.into(),
+            ..Default::default()
+        };
+        v1::PeerObserved {
+            node: peer.node.clone(),
+            connection: connection.into(),
+            role: role.into(),
+            volumes: replica.volumes.iter().map(seen).collect(),
+        }
     });
     v1::ReplicaObserved {
         resource: replica.resource.clone(),
         replica_incarnation: replica.replica_incarnation,
         revision: document.revision,
         lineage: document.lineage,
-        presence: v1::Presence::Present.into(),
-        in_kernel: v1::Presence::Present.into(),
-        gates: v1::Presence::Absent.into(),
-        role: v1::DrbdRole::Secondary.into(),
+        presence: Presence::Present.into(),
+        in_kernel: Presence::Present.into(),
+        gates: if attached { Presence::Present } else { Presence::Absent }.into(),
+        gate_open: attached,
+        follows_document: true,
+        role: if attached { DrbdRole::Primary } else { DrbdRole::Secondary }.into(),
         volumes: volumes.collect(),
         peers: peers.collect(),
         ..Default::default()

@@ -7,6 +7,7 @@ mod creation;
 mod failover;
 mod fleet;
 mod memory;
+mod node_death;
 mod power_cut;
 mod simulation;
 mod size;

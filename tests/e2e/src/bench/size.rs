@@ -1,6 +1,6 @@
 //! A cluster of 10,000 resources with two replicas each on 50 nodes, made through the API, one call per resource:
-//! how fast they are made, what the controllers need for them, and how long lists, a start from disk and a change of
-//! leader take then.
+//! how fast they are made, what the controllers need for them, and how long lists, a node's death, a start from disk and
+//! a change of leader take then.
 
 use std::{
     collections::BTreeSet,
@@ -16,7 +16,7 @@ use hawser_client::{Client, request_key};
 use hawser_proto::v1::{self, ObjectKind, change::Object};
 use tokio::{task::JoinSet, time::timeout};
 
-use super::{Figures, controllers::Controllers, fleet::Fleet, median, milliseconds};
+use super::{Figures, controllers::Controllers, fleet::Fleet, median, milliseconds, node_death};
 
 const NODES: usize = 50;
 const RESOURCES: u64 = 10_000;
@@ -31,7 +31,7 @@ pub(super) fn measure(figures: &mut Figures) -> Result<()> {
     let mut controllers = Controllers::start()?;
     runtime.block_on(async {
         let client = Arc::new(Client::new(&controllers.addresses, &controllers.administrator()?)?);
-        let _fleet = furnish(&controllers, &client).await?;
+        let fleet = furnish(&controllers, &client).await?;
 
         let began = Instant::now();
         let made = create_all(&client).await?;
@@ -39,6 +39,7 @@ pub(super) fn measure(figures: &mut Figures) -> Result<()> {
         ensure!(made == RESOURCES, "{made} of {RESOURCES} resources were ready within {LONGEST:?}");
         figures.add("controller_rss_mib_10000", controllers.largest_resident_mib()?, "<= 300");
         lists(&client, figures).await?;
+        node_death::measure(&client, &fleet, figures).await?;
         cold_start(&mut controllers, &client, figures).await?;
         failover(&mut controllers, &client, figures).await
     })
@@ -60,7 +61,7 @@ async fn furnish(controllers: &Controllers, client: &Arc<Client>) -> Result<Flee
         client.call(&what, REQUEST, async |to| to.nodes().create_node(request.clone()).await).await?;
     }
     let identities = nodes.iter().map(|node| controllers.satellite(node)).collect::<Result<Vec<_>>>()?;
-    let fleet = Fleet::start(&status.cluster_id, &controllers.addresses, identities);
+    let fleet = Fleet::start(&status.cluster_id, &controllers.addresses, identities, node_death::is_mortal)?;
     for node in &nodes {
         let thin = v1::LvmThinProvider { volume_group: "vg0".into(), thin_pool: "thin".into() };
         let request = v1::CreatePoolRequest {

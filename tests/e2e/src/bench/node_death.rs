@@ -1,0 +1,129 @@
+//! A node with 400 attached replicas loses its power: how long until every one of them is attached where its other copy
+//! is, all asked for at once, as a platform does that has noticed the node's death.
+//!
+//! The kernels' part is left out: the survivors notice at once and promote at once.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use hawser_client::{Client, request_key};
+use hawser_proto::v1::{self, AttachmentLifecycle, ObjectKind, change::Object};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use super::{Figures, fleet::Fleet, milliseconds};
+
+/// Of these, the one with the most replicas dies: a tenth of all, so that one has no fewer than the average.
+const MORTAL: [&str; 5] = ["n7", "n17", "n27", "n37", "n47"];
+/// As many as are on each node on average.
+const REPLICAS: usize = 400;
+const CLIENTS: usize = 64;
+const REQUEST: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(60);
+/// Let the leader hear from everybody once after all have been attached.
+const SETTLES: Duration = Duration::from_secs(2);
+
+/// What the node sent before it died may still be on its way; heard after a request, it would show the node alive. Whoever
+/// notices a death takes longer.
+const ON_ITS_WAY: Duration = Duration::from_millis(200);
+
+/// A resource and the node where it is to be attached.
+type Wanted = (String, String);
+
+/// Whether a node's power may have to be cut.
+pub(super) fn is_mortal(node: &str) -> bool {
+    MORTAL.contains(&node)
+}
+
+pub(super) async fn measure(client: &Arc<Client>, fleet: &Fleet, figures: &mut Figures) -> Result<()> {
+    let resources = resources(client).await?;
+    let of = |node: &'static str| resources.iter().filter(move |resource| is_on(resource, node));
+    let dies = MORTAL.into_iter().max_by_key(|node| of(node).count()).context("no node is mortal")?;
+    let (mut there, mut elsewhere) = (Vec::new(), Vec::new());
+    for resource in of(dies).take(REPLICAS) {
+        let other = resource.replicas.iter().find(|replica| replica.node != dies);
+        let survivor = other.with_context(|| format!("{} has one replica", resource.name))?;
+        there.push((resource.name.clone(), dies.to_owned()));
+        elsewhere.push((resource.name.clone(), survivor.node.clone()));
+    }
+    ensure!(there.len() == REPLICAS, "{} replicas are on node {dies}", there.len());
+    attach(client, there).await?;
+    sleep(SETTLES).await;
+
+    let died = Instant::now();
+    fleet.cut_power(dies);
+    sleep(ON_ITS_WAY).await;
+    attach(client, elsewhere).await?;
+    figures.add("node_death_400_ms", milliseconds(died.elapsed()), "<= 5000");
+    Ok(())
+}
+
+fn is_on(resource: &v1::Resource, node: &str) -> bool {
+    resource.replicas.iter().any(|replica| replica.node == node)
+}
+
+async fn resources(client: &Client) -> Result<Vec<v1::Resource>> {
+    let (mut request, mut all) = (v1::ListResourcesRequest::default(), Vec::new());
+    loop {
+        let page = client
+            .read("list resources", REQUEST, async |to| to.resources().list_resources(request.clone()).await)
+            .await?;
+        all.extend(page.resources.into_iter().filter_map(|view| view.desired));
+        if page.next_page_token.is_empty() {
+            return Ok(all);
+        }
+        request.page = Some(v1::PageRequest { size: 0, token: page.next_page_token });
+    }
+}
+
+/// Asks for all of them, and returns when the last is attached.
+async fn attach(client: &Arc<Client>, mut wanted: Vec<Wanted>) -> Result<()> {
+    let kinds = vec![ObjectKind::Attachment.into()];
+    let mut watch = client.watch(v1::WatchRequest { kinds, ..Default::default() });
+    // Its first word is where it begins.
+    watch.next().await?;
+    let mut missing: BTreeSet<Wanted> = wanted.iter().cloned().collect();
+    let mut clients = JoinSet::new();
+    let share = wanted.len().div_ceil(CLIENTS).max(1);
+    while !wanted.is_empty() {
+        let mine = wanted.split_off(wanted.len().saturating_sub(share));
+        let client = Arc::clone(client);
+        clients.spawn(async move {
+            for (resource, node) in mine {
+                create(&client, resource, node).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    let all = async {
+        while !missing.is_empty() {
+            let changes = tokio::select! {
+                heard = watch.next() => heard?.changes,
+                Some(ended) = clients.join_next() => { ended??; continue }
+            };
+            for change in changes {
+                if let Some(Object::Attachment(attachment)) = change.object
+                    && attachment.lifecycle() == AttachmentLifecycle::Attached
+                {
+                    missing.remove(&(attachment.resource, attachment.node));
+                }
+            }
+        }
+        anyhow::Ok(())
+    };
+    let ended = timeout(LONGEST, all).await;
+    ended.with_context(|| format!("{} are not attached after {LONGEST:?}", missing.len()))?
+}
+
+async fn create(client: &Client, resource: String, node: String) -> Result<()> {
+    let request = v1::CreateAttachmentRequest { request_key: request_key(), resource, node, mode: 0 };
+    let what = format!("attach resource {} on node {}", request.resource, request.node);
+    client.call(&what, REQUEST, async |to| to.attachments().create_attachment(request.clone()).await).await?;
+    Ok(())
+}
