@@ -69,11 +69,7 @@ impl Context {
     /// # Errors
     /// Where it does not lead (any more).
     pub fn reign(&self) -> Result<Arc<Reign>, ApiError> {
-        self.standing
-            .borrow()
-            .reign()
-            .cloned()
-            .ok_or_else(|| ApiError::Unavailable("this controller no longer leads; try again".into()))
+        self.standing.borrow().reign().cloned().ok_or_else(no_longer_leads)
     }
 
     /// Refuses what a restored cluster does not do before every node has said what it holds: to be asked before a door
@@ -139,6 +135,32 @@ impl Write {
         state.answer_to(&self.key).map(applied).transpose()
     }
 
+    /// The answer that the request has already got; where it has none, what `decide` comes to.
+    ///
+    /// What `decide` refuses without a committed outcome is refused only by a member that still leads afterwards, and
+    /// only if no other try of the request was answered meanwhile: one that is sent to several members happens once, and
+    /// each of them says so.
+    ///
+    /// # Errors
+    /// What `decide` came to, or that this member no longer leads.
+    pub async fn once(
+        &self,
+        answered: Option<v1::Applied>,
+        decide: impl Future<Output = Result<v1::Applied, ApiError>>,
+    ) -> Result<v1::Applied, ApiError> {
+        if let Some(applied) = answered {
+            return Ok(applied);
+        }
+        let reign = self.context.reign()?;
+        let decided = decide.await;
+        let Err(ApiError::Rejected(_)) = decided else { return decided };
+        self.context.consensus.read_barrier().await?;
+        if reign.ended.is_cancelled() {
+            return Err(no_longer_leads());
+        }
+        self.answered()?.map_or(decided, Ok)
+    }
+
     /// Proposes the command and waits for what it comes to.
     ///
     /// # Errors
@@ -151,6 +173,10 @@ impl Write {
         };
         applied(self.context.consensus.propose(command).await?.outcome)
     }
+}
+
+fn no_longer_leads() -> ApiError {
+    ApiError::Unavailable("this controller no longer leads; try again".into())
 }
 
 fn applied(outcome: v1::Outcome) -> Result<v1::Applied, ApiError> {

@@ -45,13 +45,11 @@ impl AttachmentService for Attachments {
         request: Request<v1::CreateAttachmentRequest>,
     ) -> Result<Response<v1::CreateAttachmentResponse>, Status> {
         let (write, request, answered) = self.0.begin(request, |request| &request.request_key, checked)?;
-        let applied = match answered {
-            Some(applied) => applied,
-            None => {
-                self.0.settled()?;
-                self.create(&write, &request).await?
-            }
+        let decide = async {
+            self.0.settled()?;
+            self.create(&write, &request).await
         };
+        let applied = write.once(answered, decide).await?;
         let state = self.0.consensus.view().state();
         let device_paths = state.resource(&request.resource).map(view::device_paths).unwrap_or_default();
         Ok(Response::new(v1::CreateAttachmentResponse {

@@ -81,20 +81,19 @@ impl ClusterService for Cluster {
         let (write, name, answered) =
             self.0.begin(request, |request| &request.request_key, |request| checked(request.name))?;
         let consensus = &self.0.consensus;
-        let applied = match answered {
-            Some(applied) => applied,
-            None => {
-                let raft_id = self.known(&name)?.raft_id;
-                // Of the last one the state knows it, too, and has the better words.
-                if consensus.view().state().members().count() > 1 {
-                    consensus.check_removal(raft_id).await.map_err(|why| {
-                        let message = format!("controller {name} cannot be removed now: {why}");
-                        ApiError::rejected(RejectionReason::Precondition, message)
-                    })?;
-                }
-                write.propose(Command::RemoveMember(v1::RemoveMember { raft_id, name })).await?
+        let decide = async {
+            let raft_id = self.known(&name)?.raft_id;
+            // Of the last one the state knows it, too, and has the better words.
+            if consensus.view().state().members().count() > 1 {
+                consensus.check_removal(raft_id).await.map_err(|why| {
+                    let message = format!("controller {name} cannot be removed now: {why}");
+                    ApiError::rejected(RejectionReason::Precondition, message)
+                })?;
             }
+            let removal = v1::RemoveMember { raft_id, name: name.clone() };
+            write.propose(Command::RemoveMember(removal)).await
         };
+        let applied = write.once(answered, decide).await?;
         let left = consensus.wait_until_left(applied.number, LEAVING).await;
         let has_left = left.map_err(|lost| ApiError::Unavailable(lost.to_string()))?;
         let members = consensus.status().members.into_iter().map(member_view).collect();

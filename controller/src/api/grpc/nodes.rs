@@ -61,15 +61,13 @@ impl NodeService for Nodes {
     ) -> Result<Response<v1::LoseNodeResponse>, Status> {
         let (write, request, answered) =
             self.0.begin(request, |request| &request.request_key, checked_loss)?;
-        let applied = match answered {
-            Some(applied) => applied,
-            None => {
-                let v1::LoseNodeRequest { name, accept_data_loss, .. } = request;
-                let incarnation = self.silent(&name)?.incarnation;
-                let lost = v1::NodeLost { node: name, incarnation, accept_data_loss };
-                write.propose(Command::NodeLost(lost)).await?
-            }
+        let decide = async {
+            let v1::LoseNodeRequest { name, accept_data_loss, .. } = request;
+            let incarnation = self.silent(&name)?.incarnation;
+            let lost = v1::NodeLost { node: name, incarnation, accept_data_loss };
+            write.propose(Command::NodeLost(lost)).await
         };
+        let applied = write.once(answered, decide).await?;
         Ok(Response::new(v1::LoseNodeResponse { result: result(&applied) }))
     }
 

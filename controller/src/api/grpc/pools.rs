@@ -46,13 +46,11 @@ impl PoolService for Pools {
         let checked = |request| check(&request).map(|provider| (request, provider));
         let (write, (request, provider), answered) =
             self.0.begin(request, |request| &request.request_key, checked)?;
-        let applied = match answered {
-            Some(applied) => applied,
-            None => {
-                self.0.settled()?;
-                self.create(&write, request, provider).await?
-            }
+        let decide = async {
+            self.0.settled()?;
+            self.create(&write, request, provider).await
         };
+        let applied = write.once(answered, decide).await?;
         Ok(Response::new(v1::CreatePoolResponse { result: result(&applied) }))
     }
 

@@ -44,13 +44,11 @@ impl ReplicaService for Replicas {
         request: Request<v1::CreateReplicaRequest>,
     ) -> Result<Response<v1::CreateReplicaResponse>, Status> {
         let (write, request, answered) = self.0.begin(request, |request| &request.request_key, checked)?;
-        let applied = match answered {
-            Some(applied) => applied,
-            None => {
-                self.0.settled()?;
-                self.create(&write, &request).await?
-            }
+        let decide = async {
+            self.0.settled()?;
+            self.create(&write, &request).await
         };
+        let applied = write.once(answered, decide).await?;
         let state = self.0.consensus.view().state();
         let made = state.resource(&request.resource).and_then(|resource| on(resource, &request.node));
         let pool = made.map(|replica| replica.pool.clone()).unwrap_or_default();
@@ -67,16 +65,14 @@ impl ReplicaService for Replicas {
             Ok(request)
         };
         let (write, request, answered) = self.0.begin(request, |request| &request.request_key, check)?;
-        let applied = match answered {
-            Some(applied) => applied,
-            None => {
-                self.0.settled()?;
-                let lack = v1::RejectionReason::Precondition;
-                with_patience(&self.0, lack, || self.leaves_a_usable_copy(&request)).await?;
-                let v1::DeleteReplicaRequest { resource, node, .. } = request;
-                write.propose(Command::DeleteReplica(v1::DeleteReplica { resource, node })).await?
-            }
+        let decide = async {
+            self.0.settled()?;
+            let lack = v1::RejectionReason::Precondition;
+            with_patience(&self.0, lack, || self.leaves_a_usable_copy(&request)).await?;
+            let (resource, node) = (request.resource.clone(), request.node.clone());
+            write.propose(Command::DeleteReplica(v1::DeleteReplica { resource, node })).await
         };
+        let applied = write.once(answered, decide).await?;
         Ok(Response::new(v1::DeleteReplicaResponse { result: result(&applied) }))
     }
 

@@ -40,13 +40,11 @@ impl ResourceService for Resources {
         request: Request<v1::CreateResourceRequest>,
     ) -> Result<Response<v1::CreateResourceResponse>, Status> {
         let (write, request, answered) = self.0.begin(request, |request| &request.request_key, checked)?;
-        let applied = match answered {
-            Some(applied) => applied,
-            None => {
-                self.0.settled()?;
-                self.create(&write, &request).await?
-            }
+        let decide = async {
+            self.0.settled()?;
+            self.create(&write, &request).await
         };
+        let applied = write.once(answered, decide).await?;
         let state = self.0.consensus.view().state();
         let nodes = state
             .resource(&request.name)
