@@ -74,7 +74,8 @@ impl SealedFile {
     /// Replaces the body.
     ///
     /// # Errors
-    /// If the system refused, e.g. on a full disk; the old content then stands.
+    /// If the system refused, e.g. on a full disk. The old content then stands, or, where only the directory could not be
+    /// synced, either.
     pub(super) fn replace(&self, body: &[u8]) -> Result<(), FileError> {
         let aside = self.aside();
         let written = self.write_aside(&aside, body);
@@ -87,7 +88,7 @@ impl SealedFile {
 
     /// For whoever waited for a write that was given up.
     pub(super) fn not_written(&self) -> FileError {
-        self.system("write", io::Error::other("the satellite is ending"))
+        self.system("write", io::Error::other("it was given up; the journal says why"))
     }
 
     fn write_aside(&self, aside: &Path, body: &[u8]) -> io::Result<()> {

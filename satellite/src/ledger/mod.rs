@@ -13,7 +13,10 @@ use std::{
     cmp::Ordering,
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering as AtomicOrdering},
+    },
 };
 
 use hawser_plan::{Note, situation::Remembered};
@@ -163,6 +166,8 @@ struct Shared {
     facts: Mutex<Facts>,
     /// Held while the file is written too, so that the files' order is the order of the decisions.
     changing: Mutex<()>,
+    /// A write failed since: what the file holds is not known.
+    unsure: AtomicBool,
     queue: Queue,
     accepting: Mutex<()>,
     accepted: watch::Sender<Option<Arc<Accepted>>>,
@@ -213,6 +218,7 @@ impl Ledger {
                 facts_file,
                 facts: Mutex::new(facts),
                 changing: Mutex::new(()),
+                unsure: AtomicBool::new(false),
                 queue: Queue::default(),
                 accepting: Mutex::new(()),
                 accepted: watch::Sender::new(accepted),
@@ -360,13 +366,16 @@ impl Shared {
         let present = self.facts().clone();
         let mut changed = present.clone();
         let asking = self.queue.apply(&mut changed, &self.boot);
-        let written = if changed == present { Ok(()) } else { self.replace_facts(changed) };
+        let is_there = changed == present && !self.unsure.load(AtomicOrdering::Relaxed);
+        let written = if is_there { Ok(()) } else { self.replace_facts(changed) };
         asking.tell(&written.map_err(Arc::new));
     }
 
     /// The file first: what is read from here is on the disk.
     fn replace_facts(&self, changed: Facts) -> Result<(), FileError> {
+        self.unsure.store(true, AtomicOrdering::Relaxed);
         self.facts_file.replace(&changed.encode())?;
+        self.unsure.store(false, AtomicOrdering::Relaxed);
         *self.facts() = changed;
         Ok(())
     }

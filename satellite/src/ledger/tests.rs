@@ -231,6 +231,26 @@ async fn of_notes_that_share_a_write_which_fails_none_is_remembered() {
     ledger.note(&("data".to_owned(), Incarnation::new(7)), Note::Created).await.unwrap();
 }
 
+#[tokio::test]
+async fn after_a_write_that_failed_the_file_is_written_again_though_nothing_changes() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = open(&directory).unwrap();
+    ledger.accept(document(2, 8).encode_to_vec()).await.unwrap();
+    let key = ("data".to_owned(), Incarnation::new(7));
+    let path = directory.path().join("facts");
+    ledger.note(&key, Note::Behind).await.unwrap();
+    let behind = fs::read(&path).unwrap();
+    ledger.note(&key, Note::CaughtUp).await.unwrap();
+
+    // The content was in place when the directory could not be synced.
+    symlink("/dev/full", directory.path().join("facts.new")).unwrap();
+    ledger.note(&key, Note::Behind).await.unwrap_err();
+    fs::write(&path, behind).unwrap();
+    ledger.note(&key, Note::CaughtUp).await.unwrap();
+
+    assert!(!open(&directory).unwrap().remembered(&key).behind);
+}
+
 #[test]
 fn hostile_documents_change_nothing_unless_they_are_newer_ones_for_this_node() {
     let directory = tempfile::tempdir().unwrap();
