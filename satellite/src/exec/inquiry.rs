@@ -207,7 +207,11 @@ impl Inquiry {
         loop {
             match self.answers.join_next().await {
                 Some(Ok((question, answer))) => return self.note(question, answer),
-                Some(Err(ended)) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+                Some(Err(ended)) if ended.is_panic() => {
+                    tracing::error!(%ended, "a question to the arbiter ended in a fault of this program; it is asked again");
+                    self.asking.retain(|_, asking| asking.id() != ended.id());
+                    return;
+                }
                 // It was withdrawn.
                 Some(Err(_)) => {}
                 None => pending().await,

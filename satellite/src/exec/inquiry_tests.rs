@@ -25,9 +25,24 @@ impl Arbiter for Silence {
     }
 }
 
+/// Says yes as often as it is told to.
+struct Prompted(Arc<tokio::sync::Semaphore>);
+
+#[async_trait]
+impl Arbiter for Prompted {
+    async fn ask(&self, _: &Case, _: &Question, _: &str) -> Answer {
+        self.0.acquire().await.unwrap().forget();
+        Answer::Yes(OutdateNumber::new(50))
+    }
+}
+
 fn inquiry() -> (Inquiry, Desk) {
+    inquiry_to(Silence)
+}
+
+fn inquiry_to(arbiter: impl Arbiter) -> (Inquiry, Desk) {
     let desk = Desk::new(watch::Sender::new(0));
-    (Inquiry::new(Arc::new(Silence), desk.clone(), Keys::new(7)), desk)
+    (Inquiry::new(Arc::new(arbiter), desk.clone(), Keys::new(7)), desk)
 }
 
 /// n1 owns "db" at generation 3; the document has the given marks of n1 and n2, 0 for none.
@@ -226,4 +241,28 @@ async fn an_old_refusal_is_no_reason_to_look_again_and_again() {
 
     assert_eq!(inquiry.observed(&desired, &unseen), None);
     assert!(inquiry.known().refused.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_waited_for_and_one_to_a_withdrawn_question_is_not() {
+    let prompts = Arc::new(tokio::sync::Semaphore::new(0));
+    let (mut inquiry, _desk) = inquiry_to(Prompted(Arc::clone(&prompts)));
+    let question = Question::Outdate { peer: "n2".into(), generation: GENERATION };
+    let desired = wanted(0, 0);
+    let Desired::Replica(replica) = &desired else { unreachable!("it is no removal") };
+    let is_answered = async |inquiry: &mut Inquiry| {
+        tokio::time::timeout(Duration::from_secs(60), inquiry.answered()).await.is_ok()
+    };
+    assert!(!is_answered(&mut inquiry).await, "nothing was asked");
+
+    inquiry.ask(replica, std::slice::from_ref(&question));
+    tokio::task::yield_now().await;
+    inquiry.ask(replica, &[]);
+    prompts.add_permits(1);
+    assert!(!is_answered(&mut inquiry).await, "it was withdrawn");
+    assert_eq!(prompts.available_permits(), 1, "whoever was asked in vain goes on waiting");
+
+    inquiry.ask(replica, std::slice::from_ref(&question));
+    assert!(is_answered(&mut inquiry).await);
+    assert_eq!(inquiry.known().granted.get("n2"), Some(&OutdateNumber::new(50)));
 }
