@@ -5,12 +5,37 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+/// Of a resource only so many events are kept, the first ones, and none any more where so many changes were left without
+/// an answer: whether answers fit together is costly to find out of many. The beginning of a history that fits is one
+/// that fits.
+const EVENTS: usize = 80;
+const UNANSWERED_CHANGES: usize = 4;
+
 /// The history of a run. Cheap to share.
 #[derive(Clone, Default)]
-pub(crate) struct History(Arc<Mutex<BTreeMap<String, Vec<Event>>>>);
+pub(crate) struct History(Arc<Mutex<BTreeMap<Object, Vec<Event>>>>);
+
+/// What is asked about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Object {
+    /// A resource group: it has gone when its deletion is answered.
+    Group(String),
+    /// A resource: after that it is on its way out, until its nodes have removed it.
+    Resource(String),
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Group(name) => write!(formatter, "group {name}"),
+            Self::Resource(name) => write!(formatter, "resource {name}"),
+        }
+    }
+}
 
 /// Somebody's question, or its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,33 +64,77 @@ pub(crate) enum Answer {
     Created(u64),
     /// It was there already.
     Exists,
-    /// It was deleted.
+    /// It was deleted, or is on its way out.
     Deleted,
     /// There was none.
     Missing,
     /// It is there in this incarnation, or not there.
     Shown(Option<u64>),
+    /// It is on its way out, in this incarnation.
+    ShownLeaving(u64),
 }
 
 impl History {
-    pub(crate) fn note(&self, object: &str, event: Event) {
-        self.objects().entry(object.to_owned()).or_default().push(event);
+    pub(crate) fn note(&self, object: &Object, event: Event) {
+        let mut objects = self.objects();
+        let events = objects.entry(object.clone()).or_default();
+        let is_kept = match object {
+            // Whoever asks about groups goes on to the next one in time.
+            Object::Group(_) => true,
+            Object::Resource(_) => {
+                events.len() < EVENTS && unanswered_changes(events).count() < UNANSWERED_CHANGES
+            }
+        };
+        if is_kept {
+            events.push(event);
+        }
+    }
+
+    /// `who` was refused what it asked last, for a reason that says nothing of the object, and nothing was changed: as if
+    /// it had never asked.
+    pub(crate) fn withdraw(&self, object: &Object, who: u64) {
+        let mut objects = self.objects();
+        let Some(events) = objects.get_mut(object) else { return };
+        let by = |event: &Event| match event {
+            Event::Asked { who, .. } | Event::Answered { who, .. } => *who,
+        };
+        let last = events.iter().rposition(|event| by(event) == who);
+        if let Some(at) = last.filter(|at| matches!(events[*at], Event::Asked { .. })) {
+            events.remove(at);
+        }
     }
 
     /// The events of each object.
-    pub(crate) fn all(&self) -> BTreeMap<String, Vec<Event>> {
+    pub(crate) fn all(&self) -> BTreeMap<Object, Vec<Event>> {
         self.objects().clone()
     }
 
     /// How often an object was asked about, and how often in vain or without an answer yet.
-    pub(crate) fn asked(&self, object: &str) -> (usize, usize) {
+    pub(crate) fn asked(&self, object: &Object) -> (usize, usize) {
         let objects = self.objects();
         let events = objects.get(object).map_or(&[][..], Vec::as_slice);
         let asked = events.iter().filter(|event| matches!(event, Event::Asked { .. })).count();
         (asked, 2 * asked - events.len())
     }
 
-    fn objects(&self) -> MutexGuard<'_, BTreeMap<String, Vec<Event>>> {
+    fn objects(&self) -> MutexGuard<'_, BTreeMap<Object, Vec<Event>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The changes that were asked for and have no answer yet.
+fn unanswered_changes(events: &[Event]) -> impl Iterator<Item = Question> {
+    unanswered(events).filter(|question| *question != Question::Show)
+}
+
+/// The questions without an answer.
+fn unanswered(events: &[Event]) -> impl Iterator<Item = Question> {
+    let mut open = BTreeMap::new();
+    for event in events {
+        match event {
+            Event::Asked { who, question } => open.insert(*who, *question),
+            Event::Answered { who, .. } => open.remove(who),
+        };
+    }
+    open.into_values()
 }

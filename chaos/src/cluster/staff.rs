@@ -7,7 +7,7 @@ use hawser_proto::v1;
 use super::Cluster;
 use crate::workload::{Nonsense, Registrar, Staff, Worker};
 
-/// People who ask about the same groups.
+/// People who ask about the same groups and about the workers' resources.
 const REGISTRARS: u64 = 3;
 
 impl Cluster {
@@ -18,9 +18,10 @@ impl Cluster {
             let worker = Worker::new(format!("r{number}"), self.world.clone(), staff);
             self.outside.spawn(worker.work());
         }
+        let resources = self.size.workers as u64;
         for number in 0..REGISTRARS {
             let staff = self.staff(&format!("registrar{number}"), names, leisure);
-            self.outside.spawn(Registrar { number, staff, reads }.work());
+            self.outside.spawn(Registrar { number, staff, resources, reads }.work());
         }
         let staff = self.staff("fool", names, leisure);
         self.outside.spawn(Nonsense { staff }.work());

@@ -6,70 +6,107 @@
 
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester, SequentialSpec};
 
-use crate::history::{Answer, Event, History, Question};
+use crate::history::{Answer, Event, History, Object, Question};
 
-/// An object that is there or not.
+/// One object, as it would answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Object {
-    Absent,
-    /// The incarnation is not known where nobody was told.
-    Present(Option<u64>),
+struct One {
+    standing: Standing,
+    /// It does not go at once when it is deleted.
+    lingers: bool,
 }
 
-impl SequentialSpec for Object {
+/// The incarnation is not known where nobody was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Standing {
+    Absent,
+    Present(Option<u64>),
+    /// It may have gone meanwhile: that is known once somebody finds it so.
+    Leaving(Option<u64>),
+}
+
+impl One {
+    /// As it is before anybody has made it.
+    fn absent(object: &Object) -> Self {
+        Self { standing: Standing::Absent, lingers: matches!(object, Object::Resource(_)) }
+    }
+
+    fn deleted(self, incarnation: Option<u64>) -> Standing {
+        if self.lingers { Standing::Leaving(incarnation) } else { Standing::Absent }
+    }
+}
+
+impl SequentialSpec for One {
     type Op = Question;
     type Ret = Answer;
 
     /// For questions that nobody got an answer to.
     fn invoke(&mut self, question: &Question) -> Answer {
-        match (*self, question) {
-            (Self::Absent, Question::Create) => {
-                *self = Self::Present(None);
+        use Standing::{Absent, Leaving, Present};
+        match (self.standing, question) {
+            // Where it was still leaving, it was refused, and that is as if it had never been asked.
+            (Absent | Leaving(_), Question::Create) => {
+                self.standing = Present(None);
                 Answer::Created(0)
             }
-            (Self::Present(_), Question::Create) => Answer::Exists,
-            (Self::Absent, Question::Delete) => Answer::Missing,
-            (Self::Present(_), Question::Delete) => {
-                *self = Self::Absent;
+            (Present(_), Question::Create) => Answer::Exists,
+            (Absent, Question::Delete) => Answer::Missing,
+            (Present(incarnation), Question::Delete) => {
+                self.standing = self.deleted(incarnation);
                 Answer::Deleted
             }
-            (Self::Absent, Question::Show) => Answer::Shown(None),
-            (Self::Present(incarnation), Question::Show) => Answer::Shown(incarnation),
+            (Leaving(_), Question::Delete) => Answer::Deleted,
+            (Absent, Question::Show) => Answer::Shown(None),
+            (Present(incarnation) | Leaving(incarnation), Question::Show) => Answer::Shown(incarnation),
         }
     }
 
     fn is_valid_step(&mut self, question: &Question, answer: &Answer) -> bool {
-        let (valid, next) = match (*self, question, *answer) {
-            (Self::Absent, Question::Create, Answer::Created(incarnation)) => {
-                (true, Self::Present(Some(incarnation)))
+        use Standing::{Absent, Leaving, Present};
+        let next = match (self.standing, question, *answer) {
+            (Absent | Leaving(_), Question::Create, Answer::Created(incarnation)) => {
+                Some(Present(Some(incarnation)))
             }
-            (Self::Present(_), Question::Create, Answer::Exists) => (true, *self),
-            (Self::Present(_), Question::Delete, Answer::Deleted) => (true, Self::Absent),
-            (Self::Absent, Question::Delete, Answer::Missing) => (true, *self),
-            (Self::Absent, Question::Show, Answer::Shown(None)) => (true, *self),
-            (Self::Present(known), Question::Show, Answer::Shown(Some(shown))) => {
-                (known.is_none_or(|known| known == shown), Self::Present(Some(shown)))
+            (standing @ (Present(_) | Leaving(_)), Question::Create, Answer::Exists) => Some(standing),
+            (Present(incarnation), Question::Delete, Answer::Deleted) => Some(self.deleted(incarnation)),
+            (standing @ Leaving(_), Question::Delete, Answer::Deleted) => Some(standing),
+            (Absent | Leaving(_), Question::Delete, Answer::Missing) => Some(Absent),
+            (Absent | Leaving(_), Question::Show, Answer::Shown(None)) => Some(Absent),
+            (Present(known), Question::Show, Answer::Shown(Some(shown))) if may_be(known, shown) => {
+                Some(Present(Some(shown)))
             }
-            _ => (false, *self),
+            (Leaving(known), Question::Show, Answer::ShownLeaving(shown)) if may_be(known, shown) => {
+                Some(Leaving(Some(shown)))
+            }
+            _ => None,
         };
-        *self = next;
-        valid
+        self.standing = next.unwrap_or(self.standing);
+        next.is_some()
     }
+}
+
+fn may_be(known: Option<u64>, shown: u64) -> bool {
+    known.is_none_or(|known| known == shown)
 }
 
 /// The objects whose answers no single one could have given.
 pub(super) fn check(history: &History) -> Vec<String> {
     let all = history.all().into_iter();
-    all.filter(|(_, events)| !is_linearizable(events))
+    all.filter(|(object, events)| !could_have_answered(One::absent(object), events))
         .map(|(object, events)| {
-            format!("invariant 1: no single object {object} could have answered so: {}", in_words(&events))
+            format!("invariant 1: no single {object} could have answered so: {}", in_words(&events))
         })
         .collect()
 }
 
-fn is_linearizable(events: &[Event]) -> bool {
-    let mut tester = LinearizabilityTester::new(Object::Absent);
-    let heard = events.iter().try_for_each(|event| match *event {
+fn could_have_answered(one: One, events: &[Event]) -> bool {
+    // A look that nobody got an answer to says nothing, and would be tried at every place.
+    let answered = |who: u64, after: usize| {
+        events[after..].iter().any(|event| matches!(event, Event::Answered { who: whom, .. } if *whom == who))
+    };
+    let mut tester = LinearizabilityTester::new(one);
+    let heard = events.iter().enumerate().try_for_each(|(at, event)| match *event {
+        Event::Asked { who, question: Question::Show } if !answered(who, at) => Ok(()),
         Event::Asked { who, question } => tester.on_invoke(who, question).map(drop),
         Event::Answered { who, answer } => tester.on_return(who, answer).map(drop),
     });
@@ -87,6 +124,10 @@ fn in_words(events: &[Event]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn group() -> One {
+        One::absent(&Object::Group("g0".into()))
+    }
 
     /// Each with its answer, or none.
     fn history(calls: &[(u64, Question, Option<Answer>)]) -> Vec<Event> {
@@ -153,7 +194,47 @@ mod tests {
             ),
         ];
         for (what, passes, calls) in table {
-            assert_eq!(is_linearizable(&history(&calls)), passes, "{what}");
+            assert_eq!(could_have_answered(group(), &history(&calls)), passes, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_on_its_way_out_may_go_at_any_time_but_not_come_back() {
+        use Answer::{Created, Deleted, Exists, Missing, Shown, ShownLeaving};
+        use Question::{Create, Delete, Show};
+        let resource = One::absent(&Object::Resource("r0".into()));
+        let deleted = [(1, Create, Some(Created(7))), (1, Delete, Some(Deleted))];
+        let table = [
+            (
+                "it goes and is made again",
+                true,
+                vec![
+                    (2, Show, Some(ShownLeaving(7))),
+                    (1, Create, Some(Exists)),
+                    (2, Show, Some(Shown(None))),
+                    (1, Create, Some(Created(9))),
+                    (2, Show, Some(Shown(Some(9)))),
+                ],
+            ),
+            ("nobody saw it go", true, vec![(1, Create, Some(Created(9))), (2, Show, Some(Shown(Some(9))))]),
+            ("it is deleted again", true, vec![(1, Delete, Some(Deleted)), (1, Delete, Some(Missing))]),
+            ("a read from before its deletion", false, vec![(2, Show, Some(Shown(Some(7))))]),
+            ("it comes back", false, vec![(2, Show, Some(Shown(None))), (2, Show, Some(ShownLeaving(7)))]),
+            ("another one leaves", false, vec![(2, Show, Some(ShownLeaving(9)))]),
+            (
+                "a deletion that nobody asked for",
+                false,
+                vec![(1, Create, Some(Created(9))), (2, Show, Some(ShownLeaving(9)))],
+            ),
+            (
+                "one that nobody got an answer to",
+                true,
+                vec![(1, Create, Some(Created(9))), (3, Delete, None), (2, Show, Some(ShownLeaving(9)))],
+            ),
+        ];
+        for (what, passes, calls) in table {
+            let calls: Vec<_> = deleted.into_iter().chain(calls).collect();
+            assert_eq!(could_have_answered(resource, &history(&calls)), passes, "{what}");
         }
     }
 
@@ -167,8 +248,8 @@ mod tests {
                 Event::Answered { who: 1, answer: Answer::Created(7) },
             ]
         };
-        assert!(is_linearizable(&at_once(None)));
-        assert!(is_linearizable(&at_once(Some(7))));
-        assert!(!is_linearizable(&at_once(Some(8))));
+        assert!(could_have_answered(group(), &at_once(None)));
+        assert!(could_have_answered(group(), &at_once(Some(7))));
+        assert!(!could_have_answered(group(), &at_once(Some(8))));
     }
 }

@@ -16,7 +16,7 @@ mod resources;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -80,13 +80,20 @@ pub(crate) struct Worker {
     pub(crate) finished: Arc<AtomicBool>,
     /// Pauses are so many times as long.
     pub(crate) leisure: u64,
+    history: History,
+    /// Its number among those who ask about its resource.
+    who: AtomicU64,
 }
+
+/// Workers ask under this number; the registrars have the ones below.
+const WORKER: u64 = 500;
 
 impl Worker {
     /// One that works on a resource.
     pub(crate) fn new(resource: String, world: SimWorld, staff: Staff) -> Self {
-        let Staff { administrator, trace, violations, calm, finished, leisure, .. } = staff;
-        Self { resource, administrator, world, trace, violations, calm, finished, leisure }
+        let Staff { administrator, history, trace, violations, calm, finished, leisure } = staff;
+        let who = AtomicU64::new(WORKER);
+        Self { resource, administrator, world, trace, violations, calm, finished, leisure, history, who }
     }
 
     /// Works until it is calm, and leaves a volume behind that is attached and verified.

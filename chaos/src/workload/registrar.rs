@@ -1,18 +1,22 @@
-//! People who make, delete and look at the same few resource groups, so that what one is told can be held against what
-//! others are told.
+//! People who make, delete and look at the same few resource groups, and look at the workers' resources, so that what one
+//! is told can be held against what others are told.
 //!
-//! A group is what it is as soon as it is committed: nothing that a node does comes between.
+//! A group is what it is as soon as it is committed: nothing that a node does comes between. A resource that is deleted
+//! goes when its nodes have removed it.
 
 use std::time::Duration;
 
-use hawser_proto::v1::{self, resource_group_service_client::ResourceGroupServiceClient};
+use hawser_proto::v1::{
+    self, resource_group_service_client::ResourceGroupServiceClient,
+    resource_service_client::ResourceServiceClient,
+};
 use tokio::time::sleep;
 use tonic::{Code, transport::Channel};
 
 use super::{CALL, Staff};
 use crate::{
     api::Outcome,
-    history::{Answer, Event, Question},
+    history::{Answer, Event, Object, Question},
 };
 
 /// A group is left alone after so many questions: whether answers fit together is costly to find out of many.
@@ -22,10 +26,15 @@ const UNANSWERED: usize = 4;
 /// Groups that are asked about at a time.
 const GROUPS: u64 = 2;
 
+/// Whoever has asked in vain goes on under a number that is so much higher.
+pub(super) const NEXT: u64 = 1_000;
+
 /// One of them.
 pub(crate) struct Registrar {
     pub(crate) number: u64,
     pub(crate) staff: Staff,
+    /// How many workers' resources there are, r0 and so on.
+    pub(crate) resources: u64,
     /// Asks for what the controller has at hand, however old: to prove that this would be found out.
     pub(crate) reads: v1::Consistency,
 }
@@ -37,16 +46,21 @@ impl Registrar {
         let mut who = self.number;
         let mut round = 0;
         while !self.staff.is_calm() {
-            let group = self.group(&mut round);
-            let question = match self.staff.draw(0..10) {
-                0..4 => Question::Create,
-                4..7 => Question::Delete,
-                _ => Question::Show,
+            let (object, question) = match self.staff.draw(0..13) {
+                0..4 => (self.group(&mut round), Question::Create),
+                4..7 => (self.group(&mut round), Question::Delete),
+                7..10 => (self.group(&mut round), Question::Show),
+                _ => (self.resource(), Question::Show),
             };
-            self.staff.history.note(&group, Event::Asked { who, question });
-            match self.ask(&group, question).await {
-                Some(answer) => self.staff.history.note(&group, Event::Answered { who, answer }),
-                None => who += 1_000,
+            self.staff.history.note(&object, Event::Asked { who, question });
+            let answer = match &object {
+                Object::Group(group) => self.ask(group, question).await,
+                // Its worker alone makes and deletes it: what is on it has to be known.
+                Object::Resource(resource) => self.show_resource(resource).await,
+            };
+            match answer {
+                Some(answer) => self.staff.history.note(&object, Event::Answered { who, answer }),
+                None => who += NEXT,
             }
             sleep(Duration::from_millis(self.staff.draw(20..1_200 * self.staff.leisure))).await;
         }
@@ -54,16 +68,20 @@ impl Registrar {
     }
 
     /// One of the groups of this round; a new round where one has been asked about enough.
-    fn group(&self, round: &mut u64) -> String {
+    fn group(&self, round: &mut u64) -> Object {
         let at = self.staff.draw(0..GROUPS);
         loop {
-            let group = format!("g{round}-{at}");
+            let group = Object::Group(format!("g{round}-{at}"));
             let (asked, unanswered) = self.staff.history.asked(&group);
             if asked < QUESTIONS && unanswered < UNANSWERED {
                 return group;
             }
             *round += 1;
         }
+    }
+
+    fn resource(&self) -> Object {
+        Object::Resource(format!("r{}", self.staff.draw(0..self.resources)))
     }
 
     async fn ask(&self, group: &str, question: Question) -> Option<Answer> {
@@ -138,6 +156,26 @@ impl Registrar {
         };
         let shown = self.staff.administrator.quietly(CALL, ask).await.done()?;
         Some(Answer::Shown(shown.groups.first().map(|group| group.incarnation)))
+    }
+
+    async fn show_resource(&self, resource: &str) -> Option<Answer> {
+        let request = v1::ListResourcesRequest {
+            name: resource.to_owned(),
+            consistency: self.reads.into(),
+            ..Default::default()
+        };
+        let ask = |channel: Channel| {
+            let request = request.clone();
+            async move { ResourceServiceClient::new(channel).list_resources(request).await }
+        };
+        let shown = self.staff.administrator.quietly(CALL, ask).await.done()?;
+        let resource = shown.resources.into_iter().find_map(|view| view.desired);
+        Some(match resource {
+            Some(resource) if resource.lifecycle() == v1::ResourceLifecycle::Deleting => {
+                Answer::ShownLeaving(resource.incarnation)
+            }
+            resource => Answer::Shown(resource.map(|resource| resource.incarnation)),
+        })
     }
 
     fn refused(&self, group: &str, status: &tonic::Status) -> Option<Answer> {

@@ -1,12 +1,16 @@
 //! Making, showing and deleting a worker's resource.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use hawser_proto::v1::{self, resource_service_client::ResourceServiceClient};
 use tokio::time::{Instant, sleep};
+use tonic::Code;
 
-use super::{CALL, POLL, Worker};
-use crate::api::Outcome;
+use super::{CALL, POLL, Worker, registrar::NEXT};
+use crate::{
+    api::Outcome,
+    history::{Answer, Event, Object, Question},
+};
 
 const MEBIBYTE: u64 = 1 << 20;
 
@@ -21,6 +25,7 @@ impl Worker {
             ..Default::default()
         };
         let what = format!("create {} x{}", self.resource, request.replicas);
+        self.asks(Question::Create);
         let created = self
             .administrator
             .call(&what, CALL, |channel| {
@@ -28,12 +33,12 @@ impl Worker {
                 async move { ResourceServiceClient::new(channel).create_resource(request).await }
             })
             .await;
-        if let Outcome::Refused(status) = &created
-            && status.code() != tonic::Code::AlreadyExists
-        {
-            sleep(POLL).await;
-            return None;
-        }
+        self.is_answered(match &created {
+            Outcome::Done(done) => done.result.as_ref().map(|result| Answer::Created(result.revision)),
+            Outcome::Refused(status) if status.code() == Code::AlreadyExists => Some(Answer::Exists),
+            Outcome::Refused(_) => return self.is_refused().await,
+            Outcome::Unknown => None,
+        });
         // One that is there already is what an earlier life has left: its records are not known any more.
         if matches!(created, Outcome::Refused(_)) {
             let nodes = self.seen().await?.0;
@@ -51,6 +56,7 @@ impl Worker {
         self.detach(nodes).await;
         let request =
             v1::DeleteResourceRequest { request_key: self.administrator.key(), name: self.resource.clone() };
+        self.asks(Question::Delete);
         let deleted = self
             .administrator
             .call(&format!("delete {}", self.resource), CALL, |channel| {
@@ -58,6 +64,14 @@ impl Worker {
                 async move { ResourceServiceClient::new(channel).delete_resource(request).await }
             })
             .await;
+        self.is_answered(match &deleted {
+            Outcome::Done(_) => Some(Answer::Deleted),
+            Outcome::Refused(status) if status.code() == Code::NotFound => Some(Answer::Missing),
+            Outcome::Refused(_) => {
+                return self.history.withdraw(&self.object(), self.who.load(Ordering::Relaxed));
+            }
+            Outcome::Unknown => None,
+        });
         if deleted.done().is_none() {
             return;
         }
@@ -68,6 +82,33 @@ impl Worker {
             }
             sleep(POLL).await;
         }
+    }
+
+    fn asks(&self, question: Question) {
+        self.note(Event::Asked { who: self.who.load(Ordering::Relaxed), question });
+    }
+
+    fn is_answered(&self, answer: Option<Answer>) {
+        let who = self.who.load(Ordering::Relaxed);
+        match answer {
+            Some(answer) => self.note(Event::Answered { who, answer }),
+            None => self.who.store(who + NEXT, Ordering::Relaxed),
+        }
+    }
+
+    /// For a reason that says nothing of whether it is there.
+    async fn is_refused<T>(&self) -> Option<T> {
+        self.history.withdraw(&self.object(), self.who.load(Ordering::Relaxed));
+        sleep(POLL).await;
+        None
+    }
+
+    fn note(&self, event: Event) {
+        self.history.note(&self.object(), event);
+    }
+
+    fn object(&self) -> Object {
+        Object::Resource(self.resource.clone())
     }
 
     /// The nodes of the volume, and the volume, as the cluster says.
