@@ -1,6 +1,6 @@
 //! Satellites of many nodes, as a controller sees them: each has a session of its own over mutual TLS, takes its
-//! document and reports at once that everything in it is so. When one loses its power, it falls silent and the others
-//! report that they have lost it.
+//! document and reports at once that everything in it is so. When one loses its power, it falls silent, and the others
+//! report that they have lost it and have the arbiter outdate it before they are Primary without it.
 //!
 //! They stand for nodes whose work costs nothing, so that what is measured is the controllers' part. They must never
 //! say less than a real satellite does.
@@ -11,10 +11,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use hawser_client::request_key;
 use hawser_process::tls::Identity;
 use hawser_proto::v1::{
-    self, controller_message::Message as Down, satellite_message::Message as Up,
-    session_service_client::SessionServiceClient,
+    self, arbiter_service_client::ArbiterServiceClient, controller_message::Message as Down,
+    satellite_message::Message as Up, session_service_client::SessionServiceClient,
 };
 use prost::Message;
 use tokio::{
@@ -23,7 +24,7 @@ use tokio::{
     time::{Duration, MissedTickBehavior, interval},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 /// A satellite reports at least this often.
 const PULSE: Duration = Duration::from_secs(1);
@@ -31,7 +32,7 @@ const PULSE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(100);
 const CAPACITY: u64 = 8 << 40;
 
-/// The running satellites; they end when this is dropped, but for those that are mortal.
+/// The running satellites; they end when this is dropped.
 pub(super) struct Fleet {
     tasks: Vec<JoinHandle<()>>,
     without_power: watch::Sender<BTreeSet<String>>,
@@ -80,6 +81,10 @@ async fn live(
 ) {
     loop {
         let address = &addresses[dial % addresses.len()];
+        if without_power.has_changed().is_err() {
+            // The fleet is no more.
+            return;
+        }
         let satellite = Satellite::new(&cluster_id, &identity, without_power.clone());
         if let Err(end) = satellite.serve(address, &identity).await {
             eprintln!("the session of {} with {address} has ended: {end:#}", identity.own().name);
@@ -105,6 +110,8 @@ struct Satellite {
     reported: BTreeMap<u64, (bool, usize)>,
     /// Removals that were reported.
     removed: BTreeSet<u64>,
+    /// What the arbiter was asked: resource and peer.
+    asked: BTreeSet<(String, String)>,
 }
 
 impl Satellite {
@@ -129,6 +136,7 @@ impl Satellite {
             document: v1::DesiredDocument::default(),
             reported: BTreeMap::new(),
             removed: BTreeSet::new(),
+            asked: BTreeSet::new(),
         }
     }
 
@@ -139,7 +147,7 @@ impl Satellite {
         let channel = endpoint.connect().await?;
         let (up, queue) = mpsc::channel(64);
         send(&up, Up::Hello(self.hello.clone())).await?;
-        let client = SessionServiceClient::new(channel).max_decoding_message_size(64 << 20);
+        let client = SessionServiceClient::new(channel.clone()).max_decoding_message_size(64 << 20);
         let mut inbound = { client }.open(ReceiverStream::new(queue)).await?.into_inner();
         let mut pulse = interval(PULSE);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -151,12 +159,13 @@ impl Satellite {
                     send(&up, Up::Report(report)).await?;
                     continue;
                 }
-                Ok(()) = self.without_power.changed() => {
+                changed = self.without_power.changed() => {
+                    changed.context("the fleet is no more")?;
                     while self.without_power.borrow_and_update().contains(&self.hello.node) {
                         // With its thread all stands still that would answer for its connections.
                         thread::park();
                     }
-                    let news = self.news();
+                    let news = self.news(&channel);
                     let report = self.report(news);
                     send(&up, Up::Report(report)).await?;
                     continue;
@@ -168,7 +177,7 @@ impl Satellite {
                     let (lineage, revision) = (self.document.lineage, self.document.revision);
                     let answer = v1::DocumentAnswer { lineage, revision, refused: String::new() };
                     send(&up, Up::Answer(answer)).await?;
-                    let news = self.news();
+                    let news = self.news(&channel);
                     let report = self.report(news);
                     send(&up, Up::Report(report)).await?;
                 }
@@ -183,14 +192,38 @@ impl Satellite {
         }
     }
 
+    fn question(
+        &self,
+        document: &v1::DesiredDocument,
+        replica: &v1::DesiredReplica,
+        peer: &v1::DesiredPeer,
+    ) -> v1::OutdateRequest {
+        v1::OutdateRequest {
+            node: self.hello.node.clone(),
+            resource: replica.resource.clone(),
+            resource_incarnation: replica.resource_incarnation,
+            peer: peer.node.clone(),
+            generation: replica.generation,
+            request_key: request_key(),
+            lineage: document.lineage,
+        }
+    }
+
     /// The first report of a session is full, the others say what is new.
     fn report(&mut self, news: v1::Report) -> v1::Report {
         self.sequence += 1;
         v1::Report { sequence: self.sequence, full: self.sequence == 1, ..news }
     }
 
-    fn news(&mut self) -> v1::Report {
+    fn news(&mut self, controllers: &Channel) -> v1::Report {
         let (document, lost) = (&self.document, self.without_power.borrow());
+        for replica in document.replicas.iter().filter(|replica| wants_to_write(replica)) {
+            for peer in still_to_outdate(replica, &lost) {
+                if self.asked.insert((replica.resource.clone(), peer.node.clone())) {
+                    tokio::spawn(outdate(controllers.clone(), self.question(document, replica, peer)));
+                }
+            }
+        }
         let pools = document.pools.iter().map(|pool| v1::PoolObserved {
             name: pool.name.clone(),
             incarnation: pool.incarnation,
@@ -200,7 +233,7 @@ impl Satellite {
             ..Default::default()
         });
         let new = document.replicas.iter().filter(|replica| {
-            let attached = replica.attachment() == v1::DesiredAttachment::Attached;
+            let attached = is_primary(replica, &lost);
             let peers_lost = replica.peers.iter().filter(|peer| lost.contains(&peer.node)).count();
             let told = (attached, peers_lost);
             self.reported.insert(replica.replica_incarnation, told) != Some(told)
@@ -220,6 +253,32 @@ impl Satellite {
     }
 }
 
+fn wants_to_write(replica: &v1::DesiredReplica) -> bool {
+    replica.attachment() == v1::DesiredAttachment::Attached
+}
+
+/// Lost peers without which a survivor may not go on yet.
+fn still_to_outdate<'a>(
+    replica: &'a v1::DesiredReplica,
+    lost: &BTreeSet<String>,
+) -> impl Iterator<Item = &'a v1::DesiredPeer> {
+    replica.peers.iter().filter(|peer| lost.contains(&peer.node) && peer.outdated_number == 0)
+}
+
+fn is_primary(replica: &v1::DesiredReplica, lost: &BTreeSet<String>) -> bool {
+    wants_to_write(replica) && still_to_outdate(replica, lost).next().is_none()
+}
+
+/// Asks the arbiter once; a granted one comes back in the document.
+async fn outdate(controllers: Channel, question: v1::OutdateRequest) {
+    let what = format!("outdate {} of {}", question.peer, question.resource);
+    match ArbiterServiceClient::new(controllers).outdate(question).await.map(tonic::Response::into_inner) {
+        Ok(answer) if answer.granted => {}
+        Ok(answer) => eprintln!("{what}: no, {}", answer.reason),
+        Err(status) => eprintln!("{what}: {status}"),
+    }
+}
+
 /// A replica that is as it should be, as far as its peers have power.
 fn as_it_should_be(
     node: &str,
@@ -229,7 +288,7 @@ fn as_it_should_be(
 ) -> v1::ReplicaObserved {
     use v1::{DiskState, DrbdRole, Presence};
 
-    let attached = replica.attachment() == v1::DesiredAttachment::Attached;
+    let attached = is_primary(replica, lost);
     let volumes = replica.volumes.iter().map(|volume| v1::VolumeObserved {
         number: volume.number,
         disk: DiskState::UpToDate.into(),
