@@ -8,7 +8,7 @@ use hawser_process::tls::Role;
 use hawser_proto::v1::{self, command::Command};
 use tonic::Request;
 
-use crate::cluster::{Cluster, key};
+use crate::cluster::{Cluster, key, soon};
 
 fn context(controller: &Controller) -> Context {
     Context {
@@ -32,7 +32,10 @@ fn refused() -> ApiError {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_that_nobody_committed_gives_way_to_the_answer_that_was_committed_meanwhile() {
     let cluster = Cluster::single().await;
-    let context = context(cluster.members[0].controller.as_ref().unwrap());
+    let controller = cluster.members[0].controller.as_ref().unwrap();
+    let mut standing = controller.standing();
+    soon("the reign", standing.wait_for(|standing| standing.reign().is_some())).await.unwrap();
+    let context = context(controller);
     let request = v1::DeleteResourceRequest { request_key: key(), name: "data".into() };
     let group = v1::CreateResourceGroup { name: "fast".into(), replicas: 2, ..Default::default() };
     let (write, other_try) = (
