@@ -5,6 +5,7 @@
 
 use std::{fs, time::Duration};
 
+use hawser_controller::consensus::Consensus;
 use hawser_proto::v1::{self, cluster_service_client::ClusterServiceClient};
 use tokio::time::sleep;
 use tonic::{Code, transport::Channel};
@@ -27,9 +28,9 @@ pub(super) struct Replacement {
 
 impl Cluster {
     /// Takes the disk from the controller of a host, puts an empty one in its place, and lets an administrator replace
-    /// the member. Nothing happens where that cannot be, or another is being replaced.
+    /// the member. Nothing happens where that cannot be, or where another one is being replaced or does not vote yet.
     pub(crate) fn lose_controller_disk(&mut self, name: &str) {
-        let may = self.size.controllers > 1 && self.replacement.is_none();
+        let may = self.size.controllers > 1 && self.replacement.is_none() && self.everybody_sees_all_vote();
         let Some(host) = self.hosts.get_mut(name).filter(|host| may && host.has_controller && host.powered)
         else {
             return;
@@ -71,12 +72,19 @@ impl Cluster {
     pub(crate) fn missing_voters(&self) -> Vec<String> {
         let replaced =
             self.replacement.iter().map(|one| format!("the controller of {} is not replaced", one.host));
-        let all_vote = self.consensus().values().any(|consensus| {
-            let status = consensus.status();
-            let voting = status.members.iter().filter(|member| member.role == v1::MemberRole::Voter);
-            !status.changing_voters && voting.count() == self.size.controllers
-        });
+        let all_vote = self.consensus().values().any(|consensus| self.sees_all_vote(consensus));
         replaced.chain((!all_vote).then(|| "not all controllers vote".to_owned())).collect()
+    }
+
+    /// One that has just joined does not vote yet: of two that do, none may be lost. Who is behind may not know of it.
+    fn everybody_sees_all_vote(&self) -> bool {
+        self.consensus().values().all(|consensus| self.sees_all_vote(consensus))
+    }
+
+    fn sees_all_vote(&self, consensus: &Consensus) -> bool {
+        let status = consensus.status();
+        let voting = status.members.iter().filter(|member| member.role == v1::MemberRole::Voter);
+        !status.changing_voters && voting.count() == self.size.controllers
     }
 }
 
