@@ -78,23 +78,16 @@ impl History {
     pub(crate) fn note(&self, object: &Object, event: Event) {
         let mut objects = self.objects();
         let events = objects.entry(object.clone()).or_default();
-        let is_kept = match object {
-            // Whoever asks about groups goes on to the next one in time.
-            Object::Group(_) => true,
-            Object::Resource(_) => {
-                events.len() < EVENTS && unanswered_changes(events).count() < UNANSWERED_CHANGES
-            }
-        };
-        if is_kept {
+        if !is_full(object, events) {
             events.push(event);
         }
     }
 
     /// `who` was refused what it asked last, for a reason that says nothing of the object, and nothing was changed: as if
-    /// it had never asked.
+    /// it had never asked. A history that is full stays as it is: what came since is not in it.
     pub(crate) fn withdraw(&self, object: &Object, who: u64) {
         let mut objects = self.objects();
-        let Some(events) = objects.get_mut(object) else { return };
+        let Some(events) = objects.get_mut(object).filter(|events| !is_full(object, events)) else { return };
         let by = |event: &Event| match event {
             Event::Asked { who, .. } | Event::Answered { who, .. } => *who,
         };
@@ -122,13 +115,17 @@ impl History {
     }
 }
 
-/// The changes that were asked for and have no answer yet.
-fn unanswered_changes(events: &[Event]) -> impl Iterator<Item = Question> {
-    unanswered(events).filter(|question| *question != Question::Show)
+/// Whether nothing more is kept. Once it is, it stays so.
+fn is_full(object: &Object, events: &[Event]) -> bool {
+    match object {
+        // Whoever asks about groups goes on to the next one in time.
+        Object::Group(_) => false,
+        Object::Resource(_) => events.len() >= EVENTS || unanswered_changes(events) >= UNANSWERED_CHANGES,
+    }
 }
 
-/// The questions without an answer.
-fn unanswered(events: &[Event]) -> impl Iterator<Item = Question> {
+/// How many changes were asked for and have no answer yet.
+fn unanswered_changes(events: &[Event]) -> usize {
     let mut open = BTreeMap::new();
     for event in events {
         match event {
@@ -136,5 +133,43 @@ fn unanswered(events: &[Event]) -> impl Iterator<Item = Question> {
             Event::Answered { who, .. } => open.remove(who),
         };
     }
-    open.into_values()
+    open.into_values().filter(|question| *question != Question::Show).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_history_stays_full_whatever_is_withdrawn() {
+        let table = [
+            ("events", EVENTS - 1, Question::Show),
+            ("changes without an answer", UNANSWERED_CHANGES - 1, Question::Delete),
+        ];
+        for (full_of, before, question) in table {
+            let (history, object) = (History::default(), Object::Resource("r0".into()));
+            let asks = |who| history.note(&object, Event::Asked { who, question });
+            (0..before as u64).for_each(asks);
+            history.note(&object, Event::Asked { who: 500, question: Question::Create });
+            asks(600);
+            let full = history.all();
+
+            history.withdraw(&object, 500);
+            history.note(&object, Event::Answered { who: 600, answer: Answer::Missing });
+
+            assert_eq!(history.all(), full, "{full_of}: an answer without its question");
+        }
+    }
+
+    #[test]
+    fn what_was_refused_is_as_if_it_had_never_been_asked() {
+        let (history, object) = (History::default(), Object::Resource("r0".into()));
+        let shown = Event::Asked { who: 1, question: Question::Show };
+        history.note(&object, Event::Asked { who: 500, question: Question::Create });
+        history.note(&object, shown.clone());
+
+        history.withdraw(&object, 500);
+
+        assert_eq!(history.all()[&object], [shown]);
+    }
 }

@@ -36,7 +36,11 @@ impl Worker {
         self.is_answered(match &created {
             Outcome::Done(done) => done.result.as_ref().map(|result| Answer::Created(result.revision)),
             Outcome::Refused(status) if status.code() == Code::AlreadyExists => Some(Answer::Exists),
-            Outcome::Refused(_) => return self.is_refused().await,
+            Outcome::Refused(_) => {
+                self.is_refused();
+                sleep(POLL).await;
+                return None;
+            }
             Outcome::Unknown => None,
         });
         // One that is there already is what an earlier life has left: its records are not known any more.
@@ -68,7 +72,8 @@ impl Worker {
             Outcome::Done(_) => Some(Answer::Deleted),
             Outcome::Refused(status) if status.code() == Code::NotFound => Some(Answer::Missing),
             Outcome::Refused(_) => {
-                return self.history.withdraw(&self.object(), self.who.load(Ordering::Relaxed));
+                self.is_refused();
+                return;
             }
             Outcome::Unknown => None,
         });
@@ -97,10 +102,8 @@ impl Worker {
     }
 
     /// For a reason that says nothing of whether it is there.
-    async fn is_refused<T>(&self) -> Option<T> {
+    fn is_refused(&self) {
         self.history.withdraw(&self.object(), self.who.load(Ordering::Relaxed));
-        sleep(POLL).await;
-        None
     }
 
     fn note(&self, event: Event) {
