@@ -18,7 +18,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Figures, fleet::Fleet, milliseconds};
+use super::{Figures, fleet::Fleet, milliseconds, size::resources};
 
 /// As many as are on each node on average.
 const REPLICAS: usize = 400;
@@ -40,7 +40,8 @@ pub(super) fn is_mortal(node: &str) -> bool {
 }
 
 pub(super) async fn measure(client: &Arc<Client>, fleet: &Fleet, figures: &mut Figures) -> Result<()> {
-    let resources = resources(client).await?;
+    let resources = resources(client, |_| ()).await?;
+    let resources: Vec<_> = resources.into_iter().filter_map(|view| view.desired).collect();
     let nodes = resources.iter().flat_map(|resource| &resource.replicas).map(|replica| &replica.node);
     let mut replicas: BTreeMap<&str, usize> = BTreeMap::new();
     nodes.filter(|node| is_mortal(node)).for_each(|node| *replicas.entry(node).or_default() += 1);
@@ -66,20 +67,6 @@ pub(super) async fn measure(client: &Arc<Client>, fleet: &Fleet, figures: &mut F
 
 fn is_on(resource: &v1::Resource, node: &str) -> bool {
     resource.replicas.iter().any(|replica| replica.node == node)
-}
-
-async fn resources(client: &Client) -> Result<Vec<v1::Resource>> {
-    let (mut request, mut all) = (v1::ListResourcesRequest::default(), Vec::new());
-    loop {
-        let page = client
-            .read("list resources", REQUEST, async |to| to.resources().list_resources(request.clone()).await)
-            .await?;
-        all.extend(page.resources.into_iter().filter_map(|view| view.desired));
-        if page.next_page_token.is_empty() {
-            return Ok(all);
-        }
-        request.page = Some(v1::PageRequest { size: 0, token: page.next_page_token });
-    }
 }
 
 /// Asks for all of them, and returns when the last is attached.

@@ -137,21 +137,8 @@ async fn lists(client: &Client, figures: &mut Figures) -> Result<()> {
     let (mut pages, mut walks) = (Vec::new(), Vec::new());
     for _ in 0..WALKS {
         let began = Instant::now();
-        let (mut request, mut items) = (v1::ListResourcesRequest::default(), 0);
-        loop {
-            let asked = Instant::now();
-            let page = client
-                .read("list resources", REQUEST, async |to| {
-                    to.resources().list_resources(request.clone()).await
-                })
-                .await?;
-            pages.push(asked.elapsed());
-            items += page.resources.len() as u64;
-            if page.next_page_token.is_empty() {
-                break;
-            }
-            request.page = Some(v1::PageRequest { size: 0, token: page.next_page_token });
-        }
+        let resources = resources(client, |page| pages.push(page)).await?;
+        let items = resources.len() as u64;
         ensure!(items == RESOURCES, "a list has {items} of {RESOURCES} resources");
         walks.push(began.elapsed());
     }
@@ -159,6 +146,26 @@ async fn lists(client: &Client, figures: &mut Figures) -> Result<()> {
     figures.add("list_page_p99_ms_10000", milliseconds(pages[pages.len() * 99 / 100]), "<= 50");
     figures.add("list_all_ms_10000", milliseconds(median(&mut walks)), "<= 1000");
     Ok(())
+}
+
+/// The whole list, page by page; `took` is told of each page.
+pub(super) async fn resources(
+    client: &Client,
+    mut took: impl FnMut(Duration),
+) -> Result<Vec<v1::ResourceView>> {
+    let (mut request, mut all) = (v1::ListResourcesRequest::default(), Vec::new());
+    loop {
+        let asked = Instant::now();
+        let page = client
+            .read("list resources", REQUEST, async |to| to.resources().list_resources(request.clone()).await)
+            .await?;
+        took(asked.elapsed());
+        all.extend(page.resources);
+        if page.next_page_token.is_empty() {
+            return Ok(all);
+        }
+        request.page = Some(v1::PageRequest { size: 0, token: page.next_page_token });
+    }
 }
 
 /// From the start of a killed follower's process until it has applied everything that was there.
