@@ -2,7 +2,7 @@
 //!
 //! On the wire and on disk they are plain `uint64`. The methods of [`v1`] below read them as what they are; the
 //! program compares and passes on nothing else. This file must never make one kind into another, but for what the
-//! kinds themselves say: a thing's incarnation and an `Outdate`'s number are log indices, and so are revisions.
+//! kinds themselves say: a thing's incarnation, an `Outdate`'s number and a claim's are log indices, and so are revisions.
 //!
 //! ```
 //! use hawser_proto::ids::{OutdateNumber, Revision};
@@ -66,6 +66,8 @@ numbers! {
     OperationId;
     /// Of an `Outdate`: the log index that committed it.
     OutdateNumber;
+    /// Of a claim to take a resource over: the log index that committed it.
+    ClaimNumber;
 }
 
 impl Incarnation {
@@ -77,6 +79,14 @@ impl Incarnation {
 }
 
 impl OutdateNumber {
+    /// The revision that committed it.
+    #[must_use]
+    pub const fn revision(self) -> Revision {
+        Revision(self.0)
+    }
+}
+
+impl ClaimNumber {
     /// The revision that committed it.
     #[must_use]
     pub const fn revision(self) -> Revision {
@@ -138,6 +148,7 @@ read_as! {
     Replica { incarnation: Incarnation, removing_since: Revision }
     Arbitration { generation: OwnerGeneration }
     OutdatedReplica { number: OutdateNumber }
+    TakeOverClaim { number: ClaimNumber }
     Attachment { incarnation: Incarnation, generation: OwnerGeneration, revision: Revision }
     Operation { id: OperationId, resource_incarnation: Incarnation }
 
@@ -153,7 +164,13 @@ read_as! {
     ConfirmAttached { attachment_incarnation: Incarnation }
     ConfirmDetached { attachment_incarnation: Incarnation, revision: Revision }
     Outdate { resource_incarnation: Incarnation, generation: OwnerGeneration }
-    TakeOver { resource_incarnation: Incarnation, from_generation: OwnerGeneration }
+    TakeOver {
+        resource_incarnation: Incarnation,
+        from_generation: OwnerGeneration,
+        claim_number: ClaimNumber,
+    }
+    ClaimTakeOver { resource_incarnation: Incarnation, from_generation: OwnerGeneration }
+    WithdrawClaim { resource_incarnation: Incarnation, number: ClaimNumber }
     Synced { resource_incarnation: Incarnation, number: OutdateNumber }
     RecordOperationReason { id: OperationId }
     CancelOperation { id: OperationId }

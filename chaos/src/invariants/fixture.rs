@@ -95,7 +95,12 @@ pub(super) fn resource(name: &str, incarnation: u64, minor: u32, port: u32) -> v
         replicas: replicas.into(),
         drbd_name: format!("{name}.{incarnation}"),
         data_may_exist: true,
-        arbitration: Some(v1::Arbitration { owner: "n1".into(), generation: 1, outdated: Vec::new() }),
+        arbitration: Some(v1::Arbitration {
+            owner: "n1".into(),
+            generation: 1,
+            outdated: Vec::new(),
+            claim: None,
+        }),
         ..Default::default()
     }
 }

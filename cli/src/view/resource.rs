@@ -46,6 +46,14 @@ pub(crate) struct Arbitration {
     pub(crate) owner: Option<String>,
     pub(crate) generation: u64,
     pub(crate) outdated: Vec<Outdated>,
+    /// Who is about to take it over from the owner.
+    pub(crate) claim: Option<Claim>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Claim {
+    pub(crate) node: String,
+    pub(crate) number: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -91,6 +99,7 @@ impl From<&v1::Resource> for ResourceDesired {
                 owner: word::text(&arbitration.owner),
                 generation: arbitration.generation,
                 outdated: arbitration.outdated.into_iter().map(outdated).collect(),
+                claim: arbitration.claim.map(|claim| Claim { node: claim.node, number: claim.number }),
             },
             revision: resource.revision,
         }
@@ -134,9 +143,15 @@ impl Resource {
     pub(crate) fn describe(&self, width: Option<u16>, _now: Timestamp) -> String {
         let desired = &self.desired;
         let arbitration = &desired.arbitration;
-        let owner = match &arbitration.owner {
-            Some(node) => format!("{node} (generation {})", arbitration.generation),
-            None => "nobody".to_owned(),
+        let owner = match (&arbitration.owner, &arbitration.claim) {
+            (Some(node), None) => format!("{node} (generation {})", arbitration.generation),
+            (Some(node), Some(claim)) => {
+                format!(
+                    "{node} (generation {}), {} is about to take over",
+                    arbitration.generation, claim.node
+                )
+            }
+            (None, _) => "nobody".to_owned(),
         };
         let outdated: Vec<&str> = arbitration.outdated.iter().map(|replica| replica.node.as_str()).collect();
         let mut text = pairs(&[

@@ -163,6 +163,7 @@ fn resource() -> v1::ResourceView {
                 owner: "n1".into(),
                 generation: 2,
                 outdated: vec![v1::OutdatedReplica { node: "n2".into(), number: 29 }],
+                claim: None,
             }),
             revision: 30,
         }),

@@ -15,7 +15,7 @@ use tonic::Request;
 use super::{caller::Caller, error::ApiError, pages::Pages, random::Random};
 use crate::{
     consensus::Consensus,
-    leader::{Reign, Standing, observed::Observed},
+    leader::{Reign, Standing, loops, observed::Observed},
 };
 
 /// Longest request key, in bytes. A UUID has 36.
@@ -122,6 +122,17 @@ impl Context {
         let request = check(request.into_inner())?;
         let answered = write.answered()?;
         Ok((write, request, answered))
+    }
+}
+
+impl Context {
+    /// Proposes a step on the way to an answer, which is not the answer itself and has no request key.
+    ///
+    /// # Errors
+    /// The committed refusal, `Stale`, or that nothing can be committed in this reign.
+    pub async fn propose_for(&self, reign: &Reign, command: Command) -> Result<v1::Applied, ApiError> {
+        let command = loops::command(command);
+        applied(self.consensus.propose_in_term(reign.term, command).await?.outcome)
     }
 }
 

@@ -16,6 +16,7 @@ mod reign;
 pub mod session;
 pub mod sessions;
 pub mod take_over;
+pub mod take_over_requests;
 mod work_queue;
 
 use std::{

@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{loops, observed::ObservedTable, sessions::Sessions};
+use super::{loops, observed::ObservedTable, sessions::Sessions, take_over_requests::TakeOverRequests};
 use crate::consensus::Consensus;
 
 /// How often a satellite hears that the leader still has a majority. It redials after 1.5 s of silence.
@@ -32,6 +32,8 @@ pub struct Reign {
     pub observed: ObservedTable,
     /// Who is connected.
     pub sessions: Sessions,
+    /// Who asks for a take-over.
+    pub take_over_requests: TakeOverRequests,
     /// Cancelled when the reign ends.
     pub ended: CancellationToken,
     /// Counts the confirmations by a majority.
@@ -47,6 +49,7 @@ impl Reign {
             began: Instant::now(),
             observed: ObservedTable::default(),
             sessions: Sessions::new(term, sessions_opened),
+            take_over_requests: TakeOverRequests::default(),
             ended: CancellationToken::new(),
             pulse: watch::Sender::new(0),
         }

@@ -5,13 +5,16 @@
 
 use std::time::Duration;
 
-use hawser_proto::{ids::OwnerGeneration, v1};
+use hawser_proto::{
+    ids::{ClaimNumber, OwnerGeneration},
+    v1,
+};
 use hawser_state::State;
 use tokio::time::Instant;
 
 use super::{
     conditions::disk_word,
-    loops::evidence::{connected, disk, is_diskful, outdated, owner},
+    loops::evidence::{connected, disk, is_diskful, keeps_away, outdated, owner},
     observed::{Observed, Sight},
 };
 
@@ -23,12 +26,19 @@ pub const GRACE: Duration = Duration::from_millis(2_500);
 pub enum Decision {
     /// Nobody else holds it.
     Grant,
-    /// The holder cannot be writing to both copies any more.
+    /// The holder cannot be writing to both copies any more; the node is to keep it away first.
+    Claim {
+        /// The holder's generation.
+        generation: OwnerGeneration,
+    },
+    /// The node has claimed it and keeps the holder away.
     TakeOver {
         /// Who holds it.
         from: String,
         /// Its generation.
         generation: OwnerGeneration,
+        /// The claim under which the holder is kept away.
+        claim: ClaimNumber,
     },
     /// Not decided by what is known so far; more may come within a moment.
     Undecided(String),
@@ -111,7 +121,8 @@ pub fn decide(
 }
 
 /// Taking over needs somebody there to take it, with data that can be used: what is committed to a node without
-/// it keeps both copies waiting.
+/// it keeps both copies waiting. It has two steps: the node claims the resource, and has to be seen keeping the holder
+/// away before it gets it.
 fn take_over(
     resource: &v1::Resource,
     holder: &str,
@@ -135,8 +146,21 @@ fn take_over(
             disk_word(disk)
         ));
     }
-    let generation = resource.arbitration.as_ref().map(v1::Arbitration::generation).unwrap_or_default();
-    Decision::TakeOver { from: holder.to_owned(), generation }
+    let arbitration = resource.arbitration.as_ref();
+    let generation = arbitration.map(v1::Arbitration::generation).unwrap_or_default();
+    match arbitration.and_then(|arbitration| arbitration.claim.as_ref()) {
+        None => Decision::Claim { generation },
+        Some(claim) if claim.node != node => Decision::Undecided(format!(
+            "node {} is about to take {name} over: attach it there, or ask again in a moment",
+            claim.node
+        )),
+        Some(claim) if own.revision() >= claim.number().revision() && keeps_away(own, holder) => {
+            Decision::TakeOver { from: holder.to_owned(), generation, claim: claim.number() }
+        }
+        Some(_) => Decision::Undecided(format!(
+            "node {node} has not said yet that it keeps node {holder} away from its replica of {name}"
+        )),
+    }
 }
 
 fn healthy_message(state: &State, name: &str, holder: &str, node: &str) -> String {
@@ -168,8 +192,8 @@ mod tests {
         decide(&world.state(), &world.observed(), &world.resource, "n2", moments)
     }
 
-    fn taken() -> Decision {
-        Decision::TakeOver { from: "n1".into(), generation: OwnerGeneration::new(1) }
+    fn claimed() -> Decision {
+        Decision::Claim { generation: OwnerGeneration::new(1) }
     }
 
     #[tokio::test(start_paused = true)]
@@ -210,7 +234,7 @@ mod tests {
                 "{what}, but n2 is connected to it"
             );
             cut_off(&mut world);
-            assert_eq!(decision(&world, LATER), taken(), "{what}");
+            assert_eq!(decision(&world, LATER), claimed(), "{what}");
             world.go_offline("n2");
             assert!(matches!(decision(&world, LATER), Decision::Undecided(_)), "{what}, nobody takes it");
         }
@@ -222,7 +246,7 @@ mod tests {
         world.go_offline("n1");
         world.report("n2").peers[0].connection = "Connecting".into();
         assert!(matches!(decision(&world, Duration::from_secs(1)), Decision::Undecided(_)));
-        assert_eq!(decision(&world, GRACE), taken());
+        assert_eq!(decision(&world, GRACE), claimed());
     }
 
     #[tokio::test(start_paused = true)]
@@ -245,12 +269,50 @@ mod tests {
             world.report("n2").peers[0].connection = "Connecting".into();
             world.report("n2").volumes[0].disk = disk.into();
             match (decision(&world, LATER), refusal) {
-                (decision, None) => assert_eq!(decision, taken(), "{disk:?}"),
+                (decision, None) => assert_eq!(decision, claimed(), "{disk:?}"),
                 (Decision::Undecided(why), Some(word)) => {
                     assert!(why.contains(&format!("volume 0 of data on node n2 is {word}")), "{why}");
                     assert!(why.contains("bring node n1 back"), "{why}");
                 }
                 (decision, Some(_)) => panic!("{disk:?}: {decision:?}"),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_claimed_it_gets_it_once_it_was_seen_to_keep_the_holder_away() {
+        let claim = |world: &mut World, node: &str| {
+            let arbitration = world.resource.arbitration.as_mut().unwrap();
+            arbitration.claim = Some(v1::TakeOverClaim { node: node.into(), number: 45 });
+        };
+        let taken = Decision::TakeOver {
+            from: "n1".into(),
+            generation: OwnerGeneration::new(1),
+            claim: ClaimNumber::new(45),
+        };
+        let table = [
+            ("n2", 45, Some("StandAlone"), Ok(())),
+            ("n2", 46, Some("StandAlone"), Ok(())),
+            ("n2", 45, None, Ok(())),
+            ("n2", 44, Some("StandAlone"), Err("has not said yet that it keeps node n1 away")),
+            ("n2", 45, Some("Connecting"), Err("has not said yet that it keeps node n1 away")),
+            ("n2", 45, Some("Disconnecting"), Err("has not said yet that it keeps node n1 away")),
+            ("n3", 45, Some("StandAlone"), Err("node n3 is about to take data over")),
+        ];
+        for (claimant, revision, connection, expected) in table {
+            let mut world = World::attaching();
+            world.go_offline("n1");
+            claim(&mut world, claimant);
+            let report = world.report("n2");
+            report.revision = revision;
+            match connection {
+                Some(connection) => report.peers[0].connection = connection.into(),
+                None => report.peers.clear(),
+            }
+            match (decision(&world, LATER), expected) {
+                (decision, Ok(())) => assert_eq!(decision, taken, "{connection:?} under {revision}"),
+                (Decision::Undecided(why), Err(words)) => assert!(why.contains(words), "{why}"),
+                (decision, Err(_)) => panic!("{claimant}, {connection:?} under {revision}: {decision:?}"),
             }
         }
     }

@@ -113,6 +113,7 @@ fn wanted(state: &State, resource: &Resource, replica: &Replica) -> DesiredRepli
             .find(|outdated| outdated.node == node)
             .map_or(0, |outdated| outdated.number)
     };
+    let claims = arbitration.claim.as_ref().is_some_and(|claim| claim.node == replica.node);
     let is_let_go = |peer: &&Replica| peer.node != replica.node && peer.is_going();
     let mut peers: Vec<DesiredPeer> = resource
         .replicas
@@ -132,6 +133,7 @@ fn wanted(state: &State, resource: &Resource, replica: &Replica) -> DesiredRepli
                 kind: peer.kind,
                 replica_incarnation: peer.incarnation,
                 outdated_number: outdated_number(&peer.node),
+                kept_away: claims && peer.node == arbitration.owner,
             }
         })
         .collect();

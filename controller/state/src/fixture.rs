@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use hawser_proto::{
     sizes::GIB,
     v1::{
-        Address, Applied, Command, ConfirmAttached, ConfirmResourceReady, CreateAttachment, CreateNode,
-        CreatePool, CreateResource, DesiredDocument, DrbdGeneration, HeldReplica, InitializeCluster,
-        LvmThinProvider, Member, NodeFacts, Outcome, PlacedReplica, RecordHeld, RecordNodeFacts,
-        RecordPoolCapacity, Rejected, RejectionReason, RequestKey, RestoreRecord, command::Command as Kind,
-        create_pool, outcome,
+        Address, Applied, ClaimTakeOver, Command, ConfirmAttached, ConfirmResourceReady, CreateAttachment,
+        CreateNode, CreatePool, CreateResource, DesiredDocument, DrbdGeneration, HeldReplica,
+        InitializeCluster, LvmThinProvider, Member, NodeFacts, Outcome, PlacedReplica, RecordHeld,
+        RecordNodeFacts, RecordPoolCapacity, Rejected, RejectionReason, RequestKey, RestoreRecord, TakeOver,
+        command::Command as Kind, create_pool, outcome,
     },
 };
 use prost::Message;
@@ -159,6 +159,28 @@ impl Cluster {
             total: u32::try_from(replicas.len()).unwrap(),
             replicas,
         }))
+    }
+
+    /// Claims the resource for `node`; what takes it over under that claim.
+    pub(crate) fn claimed_by(&mut self, node: &str) -> Kind {
+        let resource = self.state.resource(RESOURCE).unwrap();
+        let resource_incarnation = resource.incarnation;
+        let from_generation = resource.arbitration.as_ref().unwrap().generation;
+        self.applied(Kind::ClaimTakeOver(ClaimTakeOver {
+            resource: RESOURCE.into(),
+            resource_incarnation,
+            node: node.into(),
+            from_generation,
+        }));
+        let resource = self.state.resource(RESOURCE).unwrap();
+        Kind::TakeOver(TakeOver {
+            resource: RESOURCE.into(),
+            resource_incarnation,
+            node: node.into(),
+            from_generation,
+            mode: 0,
+            claim_number: resource.arbitration.as_ref().unwrap().claim.as_ref().unwrap().number,
+        })
     }
 
     pub(crate) fn applied(&mut self, kind: Kind) -> Applied {
@@ -388,4 +410,9 @@ fn check_arbitration(state: &State, resource: &hawser_proto::v1::Resource) {
         [arbitration.owner.as_str()].into_iter().filter(|owner| !owner.is_empty()).collect();
     assert_eq!(owners, owner, "the attachments that stand are the owner's");
     assert!(arbitration.outdated.len() < resource.replicas.len().max(1), "every copy is outdated");
+    if let Some(claim) = &arbitration.claim {
+        let is_behind = arbitration.outdated.iter().any(|outdated| outdated.node == claim.node);
+        assert!(!is_behind, "a copy that is behind is about to be taken over to");
+        assert!(!owner.is_empty() && owner != [claim.node.as_str()], "there is nobody to take over from");
+    }
 }

@@ -7,11 +7,12 @@ use std::collections::BTreeSet;
 use hawser_proto::{
     sizes::{GIB, MIB},
     v1::{
-        AnnounceMember, CancelOperation, Command, ConfirmAttached, ConfirmDetached, ConfirmReplicaRemoved,
-        ConfirmResourceReady, CreateAttachment, CreateReplica, CreateResource, CreateResourceGroup,
-        DeleteAttachment, DeleteNode, DeletePool, DeleteReplica, DeleteResource, Layer, NodeLost,
-        NumberRange, Outdate, PlacedReplica, RecordMemberJoined, RecordNodeFacts, RecordPoolCapacity,
-        ReleaseReplica, RemoveMember, RequestKey, Synced, TakeOver, Tick, command::Command as Kind, outcome,
+        AnnounceMember, CancelOperation, ClaimTakeOver, Command, ConfirmAttached, ConfirmDetached,
+        ConfirmReplicaRemoved, ConfirmResourceReady, CreateAttachment, CreateReplica, CreateResource,
+        CreateResourceGroup, DeleteAttachment, DeleteNode, DeletePool, DeleteReplica, DeleteResource, Layer,
+        NodeLost, NumberRange, Outdate, PlacedReplica, RecordMemberJoined, RecordNodeFacts,
+        RecordPoolCapacity, ReleaseReplica, RemoveMember, RequestKey, Synced, TakeOver, Tick, WithdrawClaim,
+        command::Command as Kind, outcome,
     },
 };
 use proptest::{prelude::*, sample::Index, strategy::ValueTree, test_runner::TestRunner};
@@ -23,7 +24,7 @@ use crate::{
 };
 
 /// How many kinds of command [`kind`] knows.
-const VERBS: u8 = 33;
+const VERBS: u8 = 35;
 
 /// A command over a small world. What it refers to is looked up when it is applied, so that most of a
 /// sequence makes sense; `skew` makes some of it wrong.
@@ -148,6 +149,7 @@ fn kind(cluster: &Cluster, step: &Step) -> Kind {
             node,
             from_generation: arbitration.generation,
             mode: 0,
+            claim_number: arbitration.claim.map_or(skew, |claim| claim.number + skew),
         }),
         22 => Kind::Synced(Synced {
             resource: name,
@@ -166,6 +168,17 @@ fn kind(cluster: &Cluster, step: &Step) -> Kind {
             store_incarnation: u64::from(step.other) * (1 - skew),
         }),
         26 => Kind::RemoveMember(RemoveMember { raft_id: member.raft_id + skew, name: member.name }),
+        32 => Kind::ClaimTakeOver(ClaimTakeOver {
+            resource: name,
+            resource_incarnation,
+            node,
+            from_generation: arbitration.generation,
+        }),
+        33 => Kind::WithdrawClaim(WithdrawClaim {
+            resource: name,
+            resource_incarnation,
+            number: arbitration.claim.map_or(0, |claim| claim.number + skew),
+        }),
         27 | 28 => Kind::CreateReplica(CreateReplica {
             resource: name,
             resource_incarnation,
@@ -326,7 +339,7 @@ proptest! {
 fn every_kind_of_command_is_carried_out_in_some_sequence() {
     let mut runner = TestRunner::deterministic();
     let mut never_applied: BTreeSet<u8> = (0..VERBS).collect();
-    for _ in 0..300 {
+    for _ in 0..500 {
         let steps = prop::collection::vec(step(), 100).new_tree(&mut runner).unwrap().current();
         let mut cluster = begin();
         for step in &steps {

@@ -22,6 +22,8 @@ use super::cluster::{CLUSTER, Cluster, soon};
 pub(crate) struct Script {
     /// Its DRBD has lost all peers.
     pub(crate) cut_off: bool,
+    /// It lets its peers come although it is told to keep them away.
+    pub(crate) keeps_nobody_away: bool,
     /// I/O is frozen.
     pub(crate) suspended: String,
     /// The disks are this instead of UpToDate.
@@ -246,7 +248,12 @@ impl Actor {
         });
         let peers = replica.peers.iter().filter(|peer| peer.node != self.node).map(|peer| v1::PeerObserved {
             node: peer.node.clone(),
-            connection: if script.cut_off { "Connecting" } else { "Connected" }.into(),
+            connection: match (script.cut_off, peer.kept_away && !script.keeps_nobody_away) {
+                (true, true) => "StandAlone",
+                (true, false) => "Connecting",
+                (false, _) => "Connected",
+            }
+            .into(),
             volumes: replica
                 .volumes
                 .iter()

@@ -89,6 +89,49 @@ async fn the_survivor_of_a_power_cut_takes_over_and_the_loser_is_told_no() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_take_over_waits_until_the_survivor_keeps_the_owner_away_and_is_withdrawn_with_its_request() {
+    let cluster = Cluster::single().await;
+    let [one, two] = two_nodes(&cluster).await;
+    create(&cluster, "data").await;
+    attach(&cluster, "data", "n1").await;
+    drop(one);
+    two.play(|script| {
+        script.cut_off = true;
+        script.keeps_nobody_away = true;
+    })
+    .await;
+
+    let claimed = |resource: &v1::Resource| {
+        resource.arbitration.as_ref().and_then(|arbitration| arbitration.claim.clone())
+    };
+    let mut attachments = cluster.attachments(0);
+    let asking = tokio::spawn(async move { attachments.create_attachment(request("n2")).await });
+    wait_until(&cluster, "the claim", |resource| claimed(resource).is_some_and(|claim| claim.node == "n2"))
+        .await;
+    assert_eq!(resource(&cluster).await.arbitration.unwrap().owner, "n1");
+    // Whoever asked has gone.
+    asking.abort();
+    wait_until(&cluster, "the withdrawal", |resource| claimed(resource).is_none()).await;
+    assert_eq!(outdated(&resource(&cluster).await), [""; 0]);
+
+    let refused =
+        soon("the refusal", cluster.attachments(0).create_attachment(request("n2"))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(
+        refused.message().contains("has not said yet that it keeps node n1 away"),
+        "{}",
+        refused.message()
+    );
+    wait_until(&cluster, "the withdrawal", |resource| claimed(resource).is_none()).await;
+
+    two.play(|script| script.keeps_nobody_away = false).await;
+    let taken = soon("the take-over", cluster.attachments(0).create_attachment(request("n2"))).await.unwrap();
+    assert_eq!(taken.into_inner().taken_over_from, "n1");
+    let after = resource(&cluster).await;
+    assert_eq!((claimed(&after), outdated(&after)), (None, vec!["n1"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_owner_goes_on_and_its_peer_cannot_take_over() {
     let cluster = Cluster::single().await;
     let [one, two] = two_nodes(&cluster).await;

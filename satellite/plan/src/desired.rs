@@ -66,6 +66,8 @@ pub struct Peer {
     pub diskful: bool,
     /// Of the `Outdate` that stands for it.
     pub outdated_number: Option<OutdateNumber>,
+    /// This node is about to take the resource over from it.
+    pub kept_away: bool,
 }
 
 /// A replica that this node should have.
@@ -295,6 +297,7 @@ impl Reader<'_> {
                     node: peer.node.clone(),
                     diskful: peer.kind() == v1::ReplicaKind::Diskful,
                     outdated_number: peer.outdated_number(),
+                    kept_away: peer.kept_away,
                 })
                 .collect(),
         })

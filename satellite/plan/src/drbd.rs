@@ -60,10 +60,12 @@ pub(crate) fn plan(situation: &Situation<'_>, replica: &Replica, plan: &mut Plan
     }
 }
 
-/// Brings up whatever is missing in the kernel; with the disk unless that may be behind.
+/// Brings up whatever is missing in the kernel; with the disk unless that may be behind, and without connections where
+/// a peer is kept away.
 fn bring_up(situation: &Situation<'_>, replica: &Replica, drbd: &Configuration, plan: &mut Plan) -> Next {
     let attach = has_storage(replica) && !situation.behind(replica);
-    plan.run(Step::BringUp { configuration: drbd.clone(), attach, connect: true });
+    let connect = !replica.peers.iter().any(|peer| is_kept_away(situation, replica, peer));
+    plan.run(Step::BringUp { configuration: drbd.clone(), attach, connect });
     Next::Stop
 }
 
@@ -78,6 +80,9 @@ fn running(
     let written = write.is_none();
     let diskless = has_storage(replica) && !all_disks(replica, kernel, |disk| disk != DiskState::Diskless);
     let complete = replica.volumes.iter().all(|volume| kernel.volumes.contains_key(&volume.number));
+    // Following a changed configuration would connect whom this side keeps away: it waits for the promotion.
+    let keeps_away = replica.peers.iter().any(|peer| holds_out(situation, replica, kernel, peer));
+    let (write, written) = if keeps_away { (None, true) } else { (write, written) };
     let adjust = (!written || kernel.to_a_stranger) && complete && !diskless;
     // Not written before it may be followed: the file would say what the kernel must not do yet.
     if adjust && fall_behind_first(situation, replica, kernel, plan) == Next::Stop {
@@ -129,18 +134,23 @@ fn tries(kernel: &KernelResource, peer: &Peer) -> bool {
     !matches!(connection, None | Some(ConnectionState::StandAlone))
 }
 
-/// Whoever has the right to write and is not promoted yet does not let an outdated peer connect: a Primary that has
-/// crashed and is back would be the source of a sync, and should it fail again in that sync, no complete copy would be
-/// left. Promoted, this side begins a new generation and is the source itself.
-fn holds_out(situation: &Situation<'_>, replica: &Replica, kernel: &KernelResource, peer: &Peer) -> bool {
-    replica.owner == situation.node
+/// Whoever is about to take a resource over, or has the right to write and is not promoted yet, does not let the node
+/// that it takes it from connect: a Primary that has crashed and is back would be the source of a sync, and should it
+/// fail again in that sync, no complete copy would be left. Promoted, this side begins a new generation and is the
+/// source itself.
+fn is_kept_away(situation: &Situation<'_>, replica: &Replica, peer: &Peer) -> bool {
+    let has_taken_over = replica.owner == situation.node
         && replica.attachment == Attachment::Attached
-        && kernel.role != Role::Primary
-        && peer.diskful
         && peer.outdated_number.is_some()
+        && !situation.arbitration.refused.contains_key(&peer.node);
+    peer.diskful && (peer.kept_away || has_taken_over) && !situation.behind(replica)
+}
+
+/// Whether the peer is kept away and can be: a sync that has begun is left to end.
+fn holds_out(situation: &Situation<'_>, replica: &Replica, kernel: &KernelResource, peer: &Peer) -> bool {
+    is_kept_away(situation, replica, peer)
+        && kernel.role != Role::Primary
         && connected(kernel, &peer.node).is_none()
-        && !situation.arbitration.refused.contains_key(&peer.node)
-        && !situation.behind(replica)
         && all_disks(replica, kernel, |disk| matches!(disk, DiskState::UpToDate | DiskState::Consistent))
 }
 

@@ -64,6 +64,8 @@ pub(crate) struct Raft {
     pub(crate) generation: u64,
     pub(crate) outdated: BTreeMap<String, u64>,
     pub(crate) attachments: BTreeMap<String, DesiredAttachment>,
+    /// Who is about to take over from the owner.
+    pub(crate) claim: Option<String>,
     pub(crate) removed: bool,
     pub(crate) second: Second,
     pub(crate) with_log: bool,
@@ -144,7 +146,9 @@ impl Raft {
     }
 
     fn replica(&self, node: &str, resource: &str, incarnation: u64, minor: u32) -> v1::DesiredReplica {
+        let claims = resource == "db" && self.claim.as_deref() == Some(node);
         let peer = |node: &str, node_id: u32| v1::DesiredPeer {
+            kept_away: claims && node == self.owner,
             node: node.into(),
             uname: node.into(),
             node_id,
@@ -327,13 +331,28 @@ impl Cluster {
         self.until("it is attached", |cluster| cluster.is_attached(node)).await;
     }
 
-    /// As the state machine's TakeOver: refused to an outdated node.
-    pub(crate) async fn take_over(&self, node: &str) -> Result<(), String> {
+    /// As the state machine's claim: refused to an outdated node. Comes back when the node was seen to keep the
+    /// owner away.
+    pub(crate) async fn claim(&self, node: &str) -> Result<(), String> {
         let refused = self.reach.raft.lock().unwrap().outdated.contains_key(node);
         if refused {
             return Err(format!("{node} is outdated"));
         }
+        self.commit(|raft| raft.claim = Some(node.into())).await;
+        let keeps_away = |cluster: &Self| {
+            let report = cluster.report(node, "db");
+            report.revision == cluster.raft().revision
+                && report.peers.iter().all(|peer| peer.connection == "StandAlone")
+        };
+        self.until("it keeps the owner away", keeps_away).await;
+        Ok(())
+    }
+
+    /// As the leader and the state machine: the claim, and once the owner is kept away, the right.
+    pub(crate) async fn take_over(&self, node: &str) -> Result<(), String> {
+        self.claim(node).await?;
         self.commit(|raft| {
+            raft.claim = None;
             let old = std::mem::replace(&mut raft.owner, node.into());
             raft.generation += 1;
             raft.outdated.insert(old.clone(), raft.revision);

@@ -103,6 +103,36 @@ async fn after_a_power_cut_the_survivor_takes_over_and_the_other_returns() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_crashed_primary_that_is_back_is_no_source_of_a_sync_to_whoever_is_about_to_take_over() {
+    let mut cluster = Cluster::attached().await;
+    let writer = cluster.world.write("n1", GATE, 1, 42).unwrap();
+    cluster.until("it is written", |cluster| acknowledged(cluster, "n1", writer)).await;
+    cluster.power_cycle("n1").await;
+    cluster.claim("n2").await.unwrap();
+
+    // It finds no controller that would let it go on without n2. The survivor's own node is off for a moment, too: what
+    // it keeps away it keeps away when it is back.
+    cluster.controllers_reach("n1", false).await;
+    cluster.power_cycle("n2").await;
+    for node in ["n1", "n2"] {
+        cluster.start(node).await;
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for node in ["n1", "n2"] {
+        let report = cluster.report(node, "db");
+        assert!(report.peers.iter().all(|peer| peer.connection != "Connected"), "{node}: {report:?}");
+        assert_eq!(report.volumes[0].disk(), v1::DiskState::Consistent, "{node}");
+    }
+
+    // Nobody asks for it any more: the two meet, and the old owner goes on.
+    cluster.commit(|raft| raft.claim = None).await;
+    cluster.until("they are in sync", |cluster| cluster.in_sync("n2")).await;
+    cluster.controllers_reach("n1", true).await;
+    cluster.until("n1 has it again", |cluster| cluster.is_attached("n1") && cluster.in_sync("n2")).await;
+    assert_eq!(cluster.world.read("n1", GATE, 1), Some(42));
+}
+
+#[tokio::test(start_paused = true)]
 async fn with_neither_controllers_nor_peer_io_waits_and_goes_on_when_they_answer() {
     let cluster = Cluster::attached().await;
     cluster.controllers_reach("n1", false).await;

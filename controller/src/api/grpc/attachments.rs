@@ -6,7 +6,6 @@
 use std::{sync::Arc, time::Duration};
 
 use hawser_proto::{
-    ids::{Incarnation, OwnerGeneration},
     names,
     v1::{self, attachment_service_server::AttachmentService, command::Command},
 };
@@ -118,28 +117,10 @@ impl Attachments {
     ) -> Result<v1::Applied, ApiError> {
         let reign = self.0.reign()?;
         let asked = Instant::now();
+        // What is claimed for this request ends with it.
+        let _asking = reign.take_over_requests.begin(&request.resource, &request.node);
         loop {
-            let decision = self.decide(&reign, request, asked).await?;
-            let command = match decision {
-                Some((resource_incarnation, from_generation)) => {
-                    let take_over = v1::TakeOver {
-                        resource: request.resource.clone(),
-                        resource_incarnation: resource_incarnation.get(),
-                        node: request.node.clone(),
-                        from_generation: from_generation.get(),
-                        mode: request.mode,
-                    };
-                    Command::TakeOver(take_over)
-                }
-                None => {
-                    let create = v1::CreateAttachment {
-                        resource: request.resource.clone(),
-                        node: request.node.clone(),
-                        mode: request.mode,
-                    };
-                    Command::CreateAttachment(create)
-                }
-            };
+            let command = self.decide(&reign, request, asked).await?;
             match write.propose(command).await {
                 Err(ApiError::Stale(_)) if asked.elapsed() < PATIENCE => {}
                 other => return other,
@@ -147,13 +128,18 @@ impl Attachments {
         }
     }
 
-    /// `None` for a plain grant; for a take-over the resource's incarnation and the holder's generation.
+    /// What grants the request, once it is decided and, for a take-over, the node keeps the holder away.
     async fn decide(
         &self,
         reign: &Arc<Reign>,
         request: &v1::CreateAttachmentRequest,
         asked: Instant,
-    ) -> Result<Option<(Incarnation, OwnerGeneration)>, ApiError> {
+    ) -> Result<Command, ApiError> {
+        let v1::CreateAttachmentRequest { resource: name, node, mode, .. } = request;
+        let grant = || {
+            let create = v1::CreateAttachment { resource: name.clone(), node: node.clone(), mode: *mode };
+            Ok(Command::CreateAttachment(create))
+        };
         let view = self.0.consensus.view();
         let mut revisions = view.revisions();
         let mut observations = reign.observed.changes();
@@ -163,20 +149,33 @@ impl Attachments {
             let now = Instant::now();
             let state = view.state();
             // The state refuses what is not there, in its words.
-            let Some(resource) = state.resource(&request.resource) else { return Ok(None) };
+            let Some(resource) = state.resource(name) else { return grant() };
             let moments = Moments { began: reign.began, asked, now };
-            let reason = match take_over::decide(
-                &state,
-                &reign.observed.picture(),
-                resource,
-                &request.node,
-                moments,
-            ) {
-                Decision::Grant => return Ok(None),
-                Decision::TakeOver { from, generation } => {
-                    let to = &request.node;
-                    tracing::info!(resource = resource.name, %from, %to, "a resource is taken over");
-                    return Ok(Some((resource.incarnation(), generation)));
+            let reason = match take_over::decide(&state, &reign.observed.picture(), resource, node, moments) {
+                Decision::Grant => return grant(),
+                Decision::TakeOver { from, generation, claim } => {
+                    tracing::info!(resource = name, %from, to = node, "a resource is taken over");
+                    return Ok(Command::TakeOver(v1::TakeOver {
+                        resource: name.clone(),
+                        resource_incarnation: resource.incarnation,
+                        node: node.clone(),
+                        from_generation: generation.get(),
+                        mode: *mode,
+                        claim_number: claim.get(),
+                    }));
+                }
+                Decision::Claim { generation } => {
+                    let claim = v1::ClaimTakeOver {
+                        resource: name.clone(),
+                        resource_incarnation: resource.incarnation,
+                        node: node.clone(),
+                        from_generation: generation.get(),
+                    };
+                    match self.0.propose_for(reign, Command::ClaimTakeOver(claim)).await {
+                        Ok(_) => continue,
+                        Err(ApiError::Stale(reason)) => reason,
+                        Err(other) => return Err(other),
+                    }
                 }
                 Decision::Refused(reason) => return Err(refused(reason)),
                 Decision::Undecided(reason) => reason,

@@ -10,6 +10,8 @@ use crate::leader::observed::Observed;
 
 /// DRBD's word for a connection that carries data.
 const CONNECTED: &str = "Connected";
+/// DRBD's word for an end that neither is connected nor tries to be.
+const STANDALONE: &str = "StandAlone";
 /// DRBD's word for a replication without a resync under way.
 const ESTABLISHED: &str = "Established";
 
@@ -91,6 +93,13 @@ pub fn is_up_to_date(resource: &v1::Resource, report: &v1::ReplicaObserved) -> b
 #[must_use]
 pub fn connected<'a>(report: &'a v1::ReplicaObserved, peer: &str) -> Option<&'a v1::PeerObserved> {
     report.peers.iter().find(|observed| observed.node == peer && observed.connection == CONNECTED)
+}
+
+/// Whether the report's node lets nothing come from the peer: it neither has a connection to it nor tries to have one.
+#[must_use]
+pub fn keeps_away(report: &v1::ReplicaObserved, peer: &str) -> bool {
+    let seen = report.peers.iter().find(|observed| observed.node == peer);
+    seen.is_none_or(|observed| observed.connection == STANDALONE)
 }
 
 /// Connected to the peer, its disks UpToDate as well, nothing out of sync and no resync under way.

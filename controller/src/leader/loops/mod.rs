@@ -5,6 +5,7 @@
 
 pub mod attach;
 mod checksum;
+mod claims;
 pub mod create;
 pub mod detach;
 pub mod disk_failed;
@@ -94,9 +95,11 @@ impl Driver {
     async fn drive(&mut self) {
         let mut revisions = self.consensus.view().revisions();
         let mut observations = self.reign.observed.changes();
+        let mut requests = self.reign.take_over_requests.changes();
         loop {
             revisions.mark_unchanged();
             observations.mark_unchanged();
+            requests.mark_unchanged();
             let began = Instant::now();
             self.look();
             let not_before = Instant::now() + (began.elapsed() * 4).max(SHORTEST_PAUSE);
@@ -114,6 +117,7 @@ impl Driver {
                 // The senders live in the view and in the reign, which this holds.
                 _ = revisions.changed() => {}
                 _ = observations.changed() => {}
+                _ = requests.changed() => {}
                 () = waited => {}
                 Some(proposed) = self.proposals.join_next() => self.settle(proposed),
             }
@@ -134,6 +138,9 @@ impl Driver {
             for command in decide(&state, &observed) {
                 self.propose(command, now);
             }
+        }
+        for command in claims::decide(&state, &self.reign.take_over_requests) {
+            self.propose(command, now);
         }
         if now.duration_since(self.reign.began) >= REASON_GRACE {
             for command in reasons::decide(&state, &observed) {

@@ -78,7 +78,7 @@ impl World {
         world.resource.lifecycle = v1::ResourceLifecycle::Ready.into();
         world.resource.data_may_exist = true;
         world.resource.arbitration =
-            Some(v1::Arbitration { owner: "n1".into(), generation: 1, outdated: vec![] });
+            Some(v1::Arbitration { owner: "n1".into(), generation: 1, outdated: vec![], claim: None });
         world.attachments = vec![v1::Attachment {
             resource: "data".into(),
             node: "n1".into(),

@@ -1,4 +1,5 @@
-//! Raft as the arbiter of two replicas: who may write, and whose copy is known to be behind.
+//! Raft as the arbiter of two replicas: who may write, and whose copy is known to be behind. How the right to write
+//! goes from one node to another is in [`take_over`](super::take_over).
 //!
 //! The rules of this file, on which every acknowledged write rests:
 //! * a copy that is not outdated holds every acknowledged write; at least one such copy is left, always;
@@ -14,8 +15,8 @@ use hawser_proto::{
     ids::OutdateNumber,
     names,
     v1::{
-        Arbitration, Attachment, AttachmentLifecycle, OperationKind, OperationReason, OperationState,
-        Outdate, OutdatedReplica, RejectionReason, ReplicaKind, ReplicaLifecycle, Resource, Synced, TakeOver,
+        Arbitration, OperationKind, OperationState, Outdate, OutdatedReplica, RejectionReason, ReplicaKind,
+        ReplicaLifecycle, Resource, Synced,
     },
 };
 
@@ -61,48 +62,6 @@ pub(super) fn outdate(transaction: &mut Transaction<'_>, command: &Outdate) -> V
     let arbitration = with_outdated(arbitration, &command.node, number);
     transaction.put_resource(Resource { arbitration: Some(arbitration), ..resource })?;
     Ok(Success::outdated(number))
-}
-
-/// Gives the resource to another node, and outdates the copy of the one that had it, in one step.
-pub(super) fn take_over(transaction: &mut Transaction<'_>, command: &TakeOver) -> Verdict {
-    let meant = resource::named(transaction, &command.resource, command.resource_incarnation())?;
-    let resource = attachment::attachable(transaction, &meant.name)?;
-    let mode = attachment::checked_mode(command.mode)?;
-    let arbitration = resource.arbitration.clone().unwrap_or_default();
-    if arbitration.owner == command.node
-        && let Some(existing) = attachment::existing(transaction, &resource.name, &command.node)?
-    {
-        return Ok(existing);
-    }
-    if arbitration.generation() != command.from_generation() || arbitration.owner.is_empty() {
-        return Err(Denial::stale(format!("resource {}: {}", resource.name, in_words(&arbitration))));
-    }
-    attachment::existing(transaction, &resource.name, &command.node)?;
-    check_may_own(transaction, &resource, &command.node)?;
-
-    let old_owner = arbitration.owner.clone();
-    let arbitration = with_outdated(arbitration, &old_owner, OutdateNumber::new(transaction.index));
-    revoke(transaction, &resource.name, &old_owner, &command.node);
-    let resource = Resource { arbitration: Some(arbitration), ..resource };
-    let granted = attachment::grant(transaction, resource, &command.node, mode)?;
-    Ok(Success { taken_over_from: old_owner, ..granted })
-}
-
-fn revoke(transaction: &mut Transaction<'_>, resource: &str, node: &str, taken_by: &str) {
-    let Some(attachment) = transaction.state().attachment(resource, node).cloned() else { return };
-    transaction.put_attachment(Attachment { lifecycle: AttachmentLifecycle::Revoked.into(), ..attachment });
-    let reason = OperationReason {
-        node: node.to_owned(),
-        message: format!("node {taken_by} took the resource over"),
-        ..OperationReason::default()
-    };
-    operations::end(
-        transaction,
-        OperationKind::Attach,
-        (resource, node),
-        OperationState::Failed,
-        Some(reason),
-    );
 }
 
 /// Clears the outdating that `number` names. Where another one stands by now, nothing is cleared and the
@@ -205,15 +164,21 @@ pub(super) fn is_outdated(arbitration: &Arbitration, node: &str) -> bool {
     outdated_number(arbitration, node).is_some()
 }
 
-/// Ordered by node, so that equal sets have equal bytes.
+/// With nobody who may write, and so nobody to take it over from.
+pub(super) fn without_owner(arbitration: Arbitration) -> Arbitration {
+    Arbitration { owner: String::new(), claim: None, ..arbitration }
+}
+
+/// Ordered by node, so that equal sets have equal bytes. Whose copy is behind takes nothing over.
 pub(super) fn with_outdated(mut arbitration: Arbitration, node: &str, number: OutdateNumber) -> Arbitration {
+    arbitration.claim = arbitration.claim.filter(|claim| claim.node != node);
     arbitration.outdated.retain(|outdated| outdated.node != node);
     arbitration.outdated.push(OutdatedReplica { node: node.to_owned(), number: number.get() });
     arbitration.outdated.sort_by(|one, other| one.node.cmp(&other.node));
     arbitration
 }
 
-fn in_words(arbitration: &Arbitration) -> String {
+pub(super) fn in_words(arbitration: &Arbitration) -> String {
     match arbitration.owner.as_str() {
         "" => format!("nobody owns it, after generation {}", arbitration.generation),
         owner => format!("node {owner} owns it at generation {}", arbitration.generation),

@@ -1,15 +1,14 @@
 //! Attachments: who may open a resource where, from the grant to the closed gate.
 //!
 //! Granting one makes its node the owner. It must never grant a second one beside the owner's, and
-//! never take the owner's right away: [`take_over`](super::arbitration) does.
+//! never take the owner's right away: [`take_over`](super::take_over) does.
 
 use hawser_proto::{
     ids::{Incarnation, OwnerGeneration},
     names,
     v1::{
-        Arbitration, Attachment, AttachmentLifecycle, AttachmentMode, ConfirmAttached, ConfirmDetached,
-        CreateAttachment, DeleteAttachment, OperationKind, OperationReason, OperationState, Resource,
-        ResourceLifecycle,
+        Attachment, AttachmentLifecycle, AttachmentMode, ConfirmAttached, ConfirmDetached, CreateAttachment,
+        DeleteAttachment, OperationKind, OperationReason, OperationState, Resource, ResourceLifecycle,
     },
 };
 
@@ -105,6 +104,7 @@ pub(super) fn grant(
     };
     arbitration.owner = node.to_owned();
     arbitration.generation = generation;
+    arbitration.claim = None;
     let (name, resource_incarnation) = (resource.name.clone(), resource.incarnation());
     transaction.put_resource(Resource { arbitration: Some(arbitration), ..resource })?;
     transaction.put_attachment(Attachment {
@@ -196,7 +196,7 @@ pub(super) fn confirm_detached(transaction: &mut Transaction<'_>, command: &Conf
     if let Some(resource) = resource {
         let arbitration = resource.arbitration.clone().unwrap_or_default();
         if arbitration.owner == attachment.node && arbitration.generation() == attachment.generation() {
-            let arbitration = Some(Arbitration { owner: String::new(), ..arbitration });
+            let arbitration = Some(arbitration::without_owner(arbitration));
             transaction.put_resource(Resource { arbitration, ..resource })?;
         }
     }

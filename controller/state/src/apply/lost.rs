@@ -7,13 +7,13 @@ use hawser_proto::{
     ids::OutdateNumber,
     names,
     v1::{
-        Arbitration, Node, NodeLost, OperationKind, OperationReason, OperationState, Replica, ReplicaKind,
+        Node, NodeLost, OperationKind, OperationReason, OperationState, Replica, ReplicaKind,
         ReplicaLifecycle, Resource, ResourceLifecycle,
     },
 };
 
 use super::{
-    arbitration::{complete_beside, is_outdated, with_outdated},
+    arbitration::{complete_beside, is_outdated, with_outdated, without_owner},
     replica, resource, restore,
 };
 use crate::{
@@ -142,7 +142,7 @@ fn end_attachment(transaction: &mut Transaction<'_>, resource: &str, node: &str)
     let Some(held) = transaction.state().resource(resource).cloned() else { return Ok(()) };
     let arbitration = held.arbitration.clone().unwrap_or_default();
     if arbitration.owner == node {
-        let arbitration = Some(Arbitration { owner: String::new(), ..arbitration });
+        let arbitration = Some(without_owner(arbitration));
         transaction.put_resource(Resource { arbitration, ..held })?;
     }
     Ok(())

@@ -16,6 +16,7 @@ mod pool;
 mod replica;
 mod resource;
 mod restore;
+mod take_over;
 
 use hawser_proto::v1::{Change, Command, Outcome, command};
 
@@ -135,7 +136,9 @@ fn dispatch(transaction: &mut Transaction<'_>, command: &Command) -> Verdict {
         C::ConfirmDetached(command) => attachment::confirm_detached(transaction, command),
 
         C::Outdate(command) => arbitration::outdate(transaction, command),
-        C::TakeOver(command) => arbitration::take_over(transaction, command),
+        C::ClaimTakeOver(command) => take_over::claim(transaction, command),
+        C::WithdrawClaim(command) => take_over::withdraw_claim(transaction, command),
+        C::TakeOver(command) => take_over::take_over(transaction, command),
         C::Synced(command) => arbitration::synced(transaction, command),
 
         C::RecordOperationReason(command) => operation::record_reason(transaction, command),

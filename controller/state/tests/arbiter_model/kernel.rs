@@ -37,6 +37,9 @@ pub fn notice_lost_peer(world: &mut World, id: NodeId) {
 
 pub fn may_connect(world: &World, source: NodeId) -> bool {
     let [one, other] = &world.nodes;
+    if one.keeps_away || other.keeps_away {
+        return false;
+    }
     if (one.primary.is_some() && other.primary.is_some()) || world.nodes[source].disk != Disk::UpToDate {
         return false;
     }
@@ -50,7 +53,12 @@ pub fn may_connect(world: &World, source: NodeId) -> bool {
         Lineage::Ahead(ahead) => ahead == source && target.primary.is_none(),
         // Nothing to sync: one of the two steps is enough.
         Lineage::Same if equal => source == 0 || world.nodes[0].latched,
-        Lineage::Same => target.primary.is_none() && !world.nodes[source].latched,
+        // A Primary that has crashed is the source: it may have begun writes that the other one has not got.
+        Lineage::Same => {
+            target.primary.is_none()
+                && !world.nodes[source].latched
+                && (target.latched || target.data & !world.nodes[source].data == 0)
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use stateright::{Checker, HasDiscoveries, Model, Property};
 
 use crate::{
     raft::StateMachine,
-    steps::{Arbiter, NO_WRITE_IS_LOST, Planted},
+    steps::{Arbiter, NO_WRITE_IS_LOST, OWNER_IS_NO_TARGET, Planted},
     world::Budget,
 };
 
@@ -31,6 +31,7 @@ const NOTHING: Budget = Budget {
     leaves: 0,
     detaches: 0,
     duplicates: 0,
+    withdrawals: 0,
     generations: 2,
 };
 
@@ -53,16 +54,21 @@ fn check(budget: Budget, witnesses: &'static [fn() -> Property<Arbiter>]) {
     checker.assert_properties();
 }
 
-/// Breaks a rule, and wants to see the way to the harm.
+/// Breaks a rule, and wants to see the way to a lost write.
 fn find(planted: Planted, budget: Budget) {
+    find_broken(NO_WRITE_IS_LOST, planted, budget);
+}
+
+/// Breaks a rule, and wants to see how a property comes to be broken by it.
+fn find_broken(property: &'static str, planted: Planted, budget: Budget) {
     let model =
         Arbiter { state_machine: StateMachine::new(), budget: budget.clone(), planted, witnesses: &[] };
-    let lost = HasDiscoveries::AnyOf(BTreeSet::from([NO_WRITE_IS_LOST]));
-    let checker = model.checker().threads(1).finish_when(lost).spawn_bfs().join();
-    let Some(path) = checker.discovery(NO_WRITE_IS_LOST) else {
+    let broken = HasDiscoveries::AnyOf(BTreeSet::from([property]));
+    let checker = model.checker().threads(1).finish_when(broken).spawn_bfs().join();
+    let Some(path) = checker.discovery(property) else {
         panic!("{planted:?} does no harm within {budget:?}");
     };
-    println!("{planted:?} loses an acknowledged write, found in {} states:", checker.unique_state_count());
+    println!("{planted:?} breaks \"{property}\", found in {} states:", checker.unique_state_count());
     for step in path.into_actions() {
         println!("    {step:?}");
     }
@@ -130,18 +136,38 @@ fn messages_come_twice() {
 }
 
 #[test]
+fn a_claim_is_withdrawn() {
+    check(
+        Budget { cuts: 1, withdrawals: 1, ..NOTHING },
+        &[witnesses::the_peer_takes_over, witnesses::the_owner_is_not_kept_away_any_more],
+    );
+    check(
+        Budget { crashes: 1, withdrawals: 1, ..NOTHING },
+        &[witnesses::the_peer_takes_over, witnesses::the_owner_is_not_kept_away_any_more],
+    );
+}
+
+#[test]
+fn a_take_over_before_the_owner_is_kept_away_would_leave_no_copy_that_counts() {
+    find_broken(OWNER_IS_NO_TARGET, Planted::TakeOverWithoutKeepingAway, Budget { crashes: 1, ..NOTHING });
+}
+
+#[test]
 fn a_synced_that_ignored_its_number_would_lose_writes() {
     find(Planted::SyncedIgnoresItsNumber, Budget { cuts: 2, ..NOTHING });
 }
 
 #[test]
 fn a_promotion_that_trusted_its_document_would_lose_writes() {
-    find(Planted::PromotionTrustsTheDocument, Budget { cuts: 2, generations: 3, ..NOTHING });
+    find(
+        Planted::PromotionTrustsTheDocument,
+        Budget { cuts: 1, leaves: 1, detaches: 1, generations: 3, ..NOTHING },
+    );
 }
 
 #[test]
 fn a_yes_that_outlived_a_report_would_lose_writes() {
-    find(Planted::YesOutlivesAReport, Budget { cuts: 2, generations: 3, ..NOTHING });
+    find(Planted::YesOutlivesAReport, Budget { cuts: 2, detaches: 1, generations: 3, ..NOTHING });
 }
 
 #[test]

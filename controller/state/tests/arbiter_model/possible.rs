@@ -64,6 +64,19 @@ impl Arbiter {
         if reports_good && node.document.revision > world.reported_good[id] {
             steps.push(Step::ReportGood(id));
         }
+        if !node.keeps_away && !node.connected && node.wants_to_keep_away() {
+            steps.push(Step::KeepAway(id));
+        }
+        if node.keeps_away && !node.wants_to_keep_away() {
+            steps.push(Step::LetCome(id));
+        }
+        let (reports_away, claim) = match world.raft.claim {
+            Some((claimant, number)) => (claimant == id && node.document.revision >= number, number),
+            None => (false, 0),
+        };
+        if reports_away && node.keeps_away && world.reported_away[id] != claim {
+            steps.push(Step::ReportAway(id));
+        }
         if node.connected && !(world.link && peer.connected) {
             steps.push(Step::NoticeLostPeer(id));
         }
@@ -118,9 +131,19 @@ impl Arbiter {
             if raft.owner.is_none() {
                 steps.push(Step::AskToAttach(id));
             }
-            if raft.owner == Some(1 - id)
-                && !world.in_flight.iter().any(|proposal| matches!(proposal, Proposal::TakeOver { .. }))
-            {
+            let asks = world
+                .in_flight
+                .iter()
+                .any(|proposal| matches!(proposal, Proposal::Claim { .. } | Proposal::TakeOver { .. }));
+            let may_ask = match raft.claim {
+                None => true,
+                Some((claimant, number)) => {
+                    let was_seen = world.reported_away[id] == number
+                        || self.planted == Planted::TakeOverWithoutKeepingAway;
+                    claimant == id && was_seen
+                }
+            };
+            if raft.owner == Some(1 - id) && !asks && may_ask {
                 steps.push(Step::AskToTakeOver(id));
             }
         }
@@ -128,6 +151,13 @@ impl Arbiter {
             raft.attachments[id].as_ref().is_some_and(|granted| granted.lifecycle == Lifecycle::Granted);
         if is_granted && world.left.detaches > 0 {
             steps.push(Step::AskToDetach(id));
+        }
+    }
+
+    pub fn withdrawal(&self, world: &World, steps: &mut Vec<Step>) {
+        let Some((_, number)) = world.raft.claim else { return };
+        if world.left.withdrawals > 0 && !world.in_flight.contains(&Proposal::Withdraw { number }) {
+            steps.push(Step::ProposeWithdrawal);
         }
     }
 
@@ -159,8 +189,8 @@ impl Arbiter {
             attachment: world.raft.attachments[id]
                 .as_ref()
                 .map(|granted| (granted.lifecycle, granted.generation)),
-            peer_is_outdated: self.planted == Planted::PromotionTrustsTheDocument
-                && world.raft.outdated[1 - id] != 0,
+            peer_is_outdated: world.raft.outdated[1 - id] != 0,
+            claims: world.raft.claim.is_some_and(|(claimant, _)| claimant == id),
         }
     }
 

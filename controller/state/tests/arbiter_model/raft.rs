@@ -7,11 +7,11 @@
 use std::{collections::HashMap, sync::Mutex};
 
 use hawser_proto::v1::{
-    Address, Arbitration, Attachment, AttachmentLifecycle, Command, ConfirmDetached, ConfirmResourceReady,
-    CreateAttachment, CreateNode, CreatePool, CreateResource, DeleteAttachment, DrbdGeneration,
-    InitializeCluster, LvmThinProvider, Member, NodeFacts, Outcome, Outdate, OutdatedReplica, PlacedReplica,
-    RecordNodeFacts, RecordPoolCapacity, SnapshotRecord, Synced, TakeOver, command, create_pool, outcome,
-    snapshot_record::Record,
+    Address, Arbitration, Attachment, AttachmentLifecycle, ClaimTakeOver, Command, ConfirmDetached,
+    ConfirmResourceReady, CreateAttachment, CreateNode, CreatePool, CreateResource, DeleteAttachment,
+    DrbdGeneration, InitializeCluster, LvmThinProvider, Member, NodeFacts, Outcome, Outdate, OutdatedReplica,
+    PlacedReplica, RecordNodeFacts, RecordPoolCapacity, SnapshotRecord, Synced, TakeOver, TakeOverClaim,
+    WithdrawClaim, command, create_pool, outcome, snapshot_record::Record,
 };
 use hawser_state::{State, apply};
 
@@ -34,6 +34,8 @@ pub struct Raft {
     pub generation: u8,
     /// Number of the Outdate that stands for each node; 0 if none does.
     pub outdated: [Index; 2],
+    /// Who is about to take over, and the number of that claim.
+    pub claim: Option<(NodeId, Index)>,
     pub attachments: [Option<Granted>; 2],
 }
 
@@ -75,9 +77,18 @@ pub enum Proposal {
     OutdateCopy {
         node: NodeId,
     },
+    Claim {
+        node: NodeId,
+        from_generation: u8,
+    },
+    /// Nobody asks for the take-over any more.
+    Withdraw {
+        number: Index,
+    },
     TakeOver {
         node: NodeId,
         from_generation: u8,
+        claim: Index,
     },
     Synced {
         node: NodeId,
@@ -126,6 +137,10 @@ impl StateMachine {
                     owner: raft.owner.map(|node| NAMES[node].into()).unwrap_or_default(),
                     generation: raft.generation.into(),
                     outdated: outdated.collect(),
+                    claim: raft.claim.map(|(node, number)| TakeOverClaim {
+                        node: NAMES[node].into(),
+                        number: absolute(number),
+                    }),
                 });
             }
         }
@@ -182,12 +197,24 @@ impl StateMachine {
                 node: name(node),
                 ..Outdate::default()
             }),
-            Proposal::TakeOver { node, from_generation } => command::Command::TakeOver(TakeOver {
+            Proposal::Claim { node, from_generation } => command::Command::ClaimTakeOver(ClaimTakeOver {
+                resource,
+                resource_incarnation,
+                node: name(node),
+                from_generation: from_generation.into(),
+            }),
+            Proposal::Withdraw { number } => command::Command::WithdrawClaim(WithdrawClaim {
+                resource,
+                resource_incarnation,
+                number: absolute(number),
+            }),
+            Proposal::TakeOver { node, from_generation, claim } => command::Command::TakeOver(TakeOver {
                 resource,
                 resource_incarnation,
                 node: name(node),
                 from_generation: from_generation.into(),
                 mode: 0,
+                claim_number: absolute(claim),
             }),
             Proposal::Synced { node, number } => command::Command::Synced(Synced {
                 resource,
@@ -213,6 +240,7 @@ fn taken_back(state: &State) -> Raft {
     let mut raft = Raft {
         owner: id(&arbitration.owner),
         generation: arbitration.generation.try_into().unwrap(),
+        claim: arbitration.claim.as_ref().map(|claim| (id(&claim.node).unwrap(), relative(claim.number))),
         ..Raft::default()
     };
     for outdated in &arbitration.outdated {

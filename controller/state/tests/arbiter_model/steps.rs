@@ -5,11 +5,13 @@ use stateright::{Model, Property};
 use crate::{
     kernel,
     possible::question,
-    raft::{Index, NodeId, Proposal, Raft, StateMachine},
+    raft::{Index, Lifecycle, NodeId, Proposal, Raft, StateMachine},
     world::{Budget, Disk, Leaving, Lineage, World},
 };
 
 pub const NO_WRITE_IS_LOST: &str = "who can acknowledge has every acknowledged write";
+pub const OWNER_IS_NO_TARGET: &str =
+    "no outdated copy is the source of a sync to the owner's, but for one whose disk had failed";
 
 /// A rule of the design that the model can be told to break, to see that it notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub enum Planted {
     LeavingCopyReportsUpToDate,
     /// A copy is outdated after its orderly down instead of before.
     DownBeforeOutdate,
+    /// The leader proposes a take-over when it is claimed, before the node was seen to keep the owner away.
+    TakeOverWithoutKeepingAway,
     /// After its disk failed a copy comes back without its peer as if nothing had been.
     FailedDiskIsForgotten,
 }
@@ -52,6 +56,7 @@ pub enum Step {
     AskToTakeOver(NodeId),
     AskToDetach(NodeId),
     ProposeSynced(NodeId),
+    ProposeWithdrawal,
     /// A proposal reaches Raft; its answer may be lost, and it may come again.
     Commit {
         proposal: Proposal,
@@ -67,6 +72,9 @@ pub enum Step {
     ReleaseLoser(NodeId),
     ReportDetached(NodeId),
     ReportGood(NodeId),
+    KeepAway(NodeId),
+    LetCome(NodeId),
+    ReportAway(NodeId),
     BeginToLeave(NodeId),
     AbandonLeaving(NodeId),
     GoDown(NodeId),
@@ -108,6 +116,7 @@ impl Model for Arbiter {
             for node in 0..2 {
                 self.proposals(world, node, steps);
             }
+            self.withdrawal(world, steps);
         }
         for proposal in &world.in_flight {
             for again in [false, true] {
@@ -159,6 +168,16 @@ impl Model for Arbiter {
             ),
             Property::always("never split brain", |_, world: &World| world.lineage != Lineage::Split),
             Property::always("never all outdated", |_, world: &World| world.raft.outdated.contains(&0)),
+            Property::always(OWNER_IS_NO_TARGET, |_, world: &World| {
+                let Some(owner) = world.raft.owner else { return true };
+                let granted = world.raft.attachments[owner].as_ref();
+                let stays = granted.is_some_and(|granted| granted.lifecycle == Lifecycle::Granted);
+                let node = &world.nodes[owner];
+                !stays
+                    || world.raft.outdated[1 - owner] == 0
+                    || node.disk != Disk::Inconsistent
+                    || node.latched
+            }),
         ];
         let sometimes = self.witnesses.iter().map(|witness| witness());
         always.into_iter().chain(sometimes).collect()
@@ -181,6 +200,8 @@ impl Arbiter {
                 let forgets = self.planted == Planted::FailedDiskIsForgotten;
                 let node = &mut world.nodes[id];
                 node.up = true;
+                // Brought up alone where the other one is kept away.
+                node.keeps_away = node.wants_to_keep_away();
                 // What a failed disk holds may be readable again.
                 if forgets && node.disk == Disk::Detached {
                     node.disk = Disk::UpToDate;
@@ -194,10 +215,19 @@ impl Arbiter {
                 self.commit(world, Proposal::Detach { node }, false);
             }
             Step::AskToTakeOver(node) => {
-                world.in_flight.insert(Proposal::TakeOver { node, from_generation: world.raft.generation });
+                let from_generation = world.raft.generation;
+                world.in_flight.insert(match world.raft.claim {
+                    None => Proposal::Claim { node, from_generation },
+                    Some((_, claim)) => Proposal::TakeOver { node, from_generation, claim },
+                });
             }
             Step::ProposeSynced(node) => {
                 world.in_flight.insert(Proposal::Synced { node, number: world.raft.outdated[node] });
+            }
+            Step::ProposeWithdrawal => {
+                let Some((_, number)) = world.raft.claim else { return };
+                world.left.withdrawals -= 1;
+                world.in_flight.insert(Proposal::Withdraw { number });
             }
             Step::Commit { proposal, answered, again } => {
                 if again {
@@ -256,6 +286,11 @@ impl Arbiter {
                     node.asking = false;
                 }
                 world.reported_good[id] = world.reported_good[id].max(node.document.revision);
+            }
+            Step::KeepAway(id) => world.nodes[id].keeps_away = true,
+            Step::LetCome(id) => world.nodes[id].keeps_away = false,
+            Step::ReportAway(id) => {
+                world.reported_away[id] = world.raft.claim.map_or(0, |(_, number)| number);
             }
             Step::BeginToLeave(id) => {
                 world.left.leaves -= 1;
@@ -328,7 +363,9 @@ impl Arbiter {
         world.in_flight.retain(|proposal| {
             let is_old = match *proposal {
                 Proposal::OutdatePeer { generation, .. } => generation < raft.generation,
-                Proposal::TakeOver { from_generation, .. } => from_generation < raft.generation,
+                Proposal::Claim { from_generation, .. } => from_generation < raft.generation,
+                Proposal::Withdraw { number } => raft.claim.is_none_or(|(_, standing)| standing != number),
+                Proposal::TakeOver { node, claim, .. } => raft.claim != Some((node, claim)),
                 Proposal::Synced { node, number } => {
                     self.planted != Planted::SyncedIgnoresItsNumber && number != raft.outdated[node]
                 }

@@ -19,6 +19,16 @@ pub fn the_peer_takes_over() -> Property<Arbiter> {
     })
 }
 
+pub fn the_owner_is_not_kept_away_any_more() -> Property<Arbiter> {
+    Property::sometimes("a claim was withdrawn, and the owner goes on with its peer", |_, world: &World| {
+        world.left.withdrawals == 0
+            && world.raft.generation == 1
+            && world.raft.claim.is_none()
+            && world.serves(0)
+            && is_whole(world)
+    })
+}
+
 pub fn the_loser_has_returned() -> Property<Arbiter> {
     Property::sometimes("the loser has returned and synced", |_, world: &World| {
         world.nodes[1].primary == Some(2) && is_whole(world) && world.nodes[0].primary.is_none()

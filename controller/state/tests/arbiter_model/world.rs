@@ -24,6 +24,9 @@ pub struct World {
     /// Highest document revision under which each node has ever reported: Connected, both UpToDate,
     /// nothing out of sync. Reports may come late, so the leader may act on any of them at any time.
     pub reported_good: [Index; 2],
+    /// The claim under which each node has reported that it keeps the owner away; 0 if it has not under the one that
+    /// stands.
+    pub reported_away: [Index; 2],
     pub left: Budget,
     pub wrong: Wrong,
 }
@@ -47,6 +50,8 @@ pub struct Node {
     pub frozen: bool,
     /// Kernel: the connection stands, as far as it has noticed.
     pub connected: bool,
+    /// Kernel: this end of the connection is down, and nobody can come.
+    pub keeps_away: bool,
     pub disk: Disk,
     pub data: Writes,
     /// A write that was begun and not acknowledged, and whether the peer's copy has it.
@@ -90,8 +95,9 @@ pub enum Leaving {
 pub struct Document {
     pub revision: Index,
     pub attachment: Option<(Lifecycle, u8)>,
-    /// Looked at by a planted defect only.
     pub peer_is_outdated: bool,
+    /// This node is about to take over from the other one.
+    pub claims: bool,
 }
 
 /// What may still happen.
@@ -104,6 +110,7 @@ pub struct Budget {
     pub leaves: u8,
     pub detaches: u8,
     pub duplicates: u8,
+    pub withdrawals: u8,
     /// Attachments and take-overs are asked for below this generation.
     pub generations: u8,
 }
@@ -133,7 +140,7 @@ impl World {
             attachment: raft.attachments[node]
                 .as_ref()
                 .map(|granted| (granted.lifecycle, granted.generation)),
-            peer_is_outdated: false,
+            ..Document::default()
         };
         let nodes = [node(document(0)), node(document(1))];
         let mut world = Self {
@@ -144,6 +151,7 @@ impl World {
             acknowledged: 0,
             in_flight: BTreeSet::new(),
             reported_good: [0; 2],
+            reported_away: [0; 2],
             left,
             wrong: Wrong::default(),
         };
@@ -195,6 +203,7 @@ impl World {
     pub fn canonical(mut self) -> Self {
         let mut standing: BTreeSet<Index> = self.raft.outdated.into_iter().collect();
         standing.extend(self.raft.attachments.iter().flatten().map(|granted| granted.revision));
+        standing.extend(self.raft.claim.map(|(_, number)| number));
         // A revision is only ever asked whether it reaches a standing number.
         let reached = |revision: Index| standing.range(..=revision).next_back().copied().unwrap_or(0);
         for node in &mut self.nodes {
@@ -214,12 +223,19 @@ impl World {
 
         let mut numbers = standing.clone();
         numbers.extend(self.in_flight.iter().filter_map(|proposal| match proposal {
-            Proposal::Synced { number, .. } => Some(*number),
+            Proposal::Synced { number, .. }
+            | Proposal::Withdraw { number }
+            | Proposal::TakeOver { claim: number, .. } => Some(*number),
             _ => None,
         }));
         numbers.insert(0);
         let rank = |index: Index| numbers.range(..index).count() as Index;
         self.raft.outdated = self.raft.outdated.map(rank);
+        let claim = self.raft.claim;
+        for (node, reported) in self.reported_away.iter_mut().enumerate() {
+            *reported = if claim == Some((node, *reported)) { rank(*reported) } else { 0 };
+        }
+        self.raft.claim = claim.map(|(node, number)| (node, rank(number)));
         for granted in self.raft.attachments.iter_mut().flatten() {
             granted.revision = rank(granted.revision);
         }
@@ -235,6 +251,10 @@ impl World {
                     Proposal::ConfirmDetached { node, generation, revision: rank(revision) }
                 }
                 Proposal::Synced { node, number } => Proposal::Synced { node, number: rank(number) },
+                Proposal::Withdraw { number } => Proposal::Withdraw { number: rank(number) },
+                Proposal::TakeOver { node, from_generation, claim } => {
+                    Proposal::TakeOver { node, from_generation, claim: rank(claim) }
+                }
                 other => other,
             })
             .collect();
@@ -244,7 +264,9 @@ impl World {
     /// An index above all that are in use.
     pub fn next_index(&self) -> Index {
         let in_flight = self.in_flight.iter().map(|proposal| match proposal {
-            Proposal::Synced { number, .. } => *number,
+            Proposal::Synced { number, .. }
+            | Proposal::Withdraw { number }
+            | Proposal::TakeOver { claim: number, .. } => *number,
             Proposal::ConfirmDetached { revision, .. } => *revision,
             _ => 0,
         });
@@ -260,6 +282,16 @@ impl Node {
             Some((Lifecycle::Granted, generation)) => Some(generation),
             _ => None,
         }
+    }
+
+    /// Whether its satellite is to keep the other node away: it is about to take over from it, or has done so and is
+    /// not promoted yet. A copy that may be behind needs the other one.
+    pub fn wants_to_keep_away(&self) -> bool {
+        let has_taken_over = self.is_attached_at().is_some() && self.document.peer_is_outdated;
+        (self.document.claims || has_taken_over)
+            && self.primary.is_none()
+            && !self.latched
+            && self.disk == Disk::UpToDate
     }
 
     /// Power is gone: what is on disk stays.
@@ -279,6 +311,7 @@ impl Raft {
     /// The newest index that stands: what a document rendered now reaches.
     pub fn newest(&self) -> Index {
         let attachments = self.attachments.iter().flatten().map(|granted| granted.revision);
-        attachments.chain(self.outdated).max().unwrap_or(0)
+        let claim = self.claim.map(|(_, number)| number);
+        attachments.chain(self.outdated).chain(claim).max().unwrap_or(0)
     }
 }

@@ -149,6 +149,53 @@ fn who_may_write_and_is_not_promoted_yet_keeps_an_outdated_peer_away() {
 }
 
 #[test]
+fn who_is_about_to_take_over_keeps_the_owner_away_from_its_usable_disk() {
+    let mut scene = Scene::running();
+    scene.wanted.owner = "n2".into();
+    scene.cut();
+    scene.wanted.peers[1].kept_away = true;
+    assert_eq!(scene.actions(), ["disconnect"]);
+    assert_eq!(scene.plan().proves_nothing_since, None, "nobody is outdated yet");
+    scene.peer().connection = ConnectionState::StandAlone;
+    assert_eq!(scene.actions(), [""; 0]);
+    let kept_away = scene;
+
+    // After a reboot it comes up alone, and stays so.
+    let mut rebooted = kept_away.clone();
+    rebooted.remembered.current_in_boot = false;
+    rebooted.found.kernel = Looked::Absent;
+    assert_eq!(rebooted.actions(), ["bring-up with disk, alone"]);
+    rebooted.remembered.behind = true;
+    assert_eq!(rebooted.actions(), ["bring-up without disk"], "its disk may be behind: it needs the owner");
+    let mut up_again = kept_away.clone();
+    up_again.remembered.current_in_boot = false;
+    up_again.disk(DiskState::Consistent);
+    assert_eq!(up_again.actions(), [""; 0]);
+
+    type Change = fn(&mut Scene);
+    let cases: [(&str, &[&str], Change); 5] = [
+        ("the claim was withdrawn", &["connect"], |scene| scene.wanted.peers[1].kept_away = false),
+        ("this side is behind itself", &["connect"], |scene| scene.remembered.behind = true),
+        ("this side has no usable disk", &["connect"], |scene| {
+            scene.remembered.current_in_boot = false;
+            scene.disk(DiskState::Inconsistent);
+        }),
+        ("the owner was back before", &[], |scene| scene.peer().connection = ConnectionState::Connected),
+        ("it has the right now, and keeps away whom it took it from", &[], |scene| {
+            scene.wanted.peers[1].kept_away = false;
+            scene.wanted.owner = "n1".into();
+            scene.wanted.attachment = DesiredAttachment::Attached.into();
+            scene.peer_outdated_in_document(40);
+        }),
+    ];
+    for (what, expected, change) in cases {
+        let mut scene = kept_away.clone();
+        change(&mut scene);
+        assert_eq!(scene.actions(), expected, "{what}");
+    }
+}
+
+#[test]
 fn the_gate_of_a_primary_is_kept_open() {
     for (gate, expected) in [
         (Some((GateTable::Linear, false)), &[][..]),

@@ -86,6 +86,14 @@ fn a_changed_configuration_is_written_and_followed() {
     scene.cut();
     assert_eq!(scene.actions(), ["write-configuration", "adjust"]);
 
+    // Adjusting would let the peer connect.
+    let mut kept_away = scene.clone();
+    kept_away.wanted.owner = "n2".into();
+    kept_away.wanted.peers[1].kept_away = true;
+    assert_eq!(kept_away.actions(), ["disconnect"]);
+    kept_away.peer().connection = ConnectionState::StandAlone;
+    assert_eq!(kept_away.actions(), [""; 0]);
+
     // Adjusting would attach the disk.
     scene.disk(DiskState::Diskless);
     scene.remembered = Remembered { created: true, current_in_boot: false, behind: true };

@@ -162,12 +162,14 @@ fn scene() -> impl Strategy<Value = Scene> {
         select(vec![0, 40]),
         any::<bool>(),
         any::<bool>(),
+        proptest::bool::weighted(0.3),
     );
     (found(), remembered, arbitration, wanted).prop_map(
-        |(found, remembered, arbitration, (owner, attachment, own, peer, day0, removed))| {
+        |(found, remembered, arbitration, (owner, attachment, own, peer, day0, removed, kept_away))| {
             let mut scene = if removed { Scene::removing() } else { Scene::new() };
             scene.wanted.owner = owner.into();
             scene.wanted.generation = 3;
+            scene.wanted.peers[1].kept_away = kept_away;
             scene.wanted.attachment = attachment.into();
             scene.wanted.outdated_number = own;
             scene.peer_outdated_in_document(peer);
@@ -313,16 +315,36 @@ proptest! {
     }
 
     #[test]
-    fn only_an_outdated_peer_that_is_away_is_kept_away_and_only_until_the_promotion(scene in scene()) {
+    fn only_a_peer_that_is_away_and_is_taken_over_from_is_kept_away_and_only_until_the_promotion(scene in scene()) {
         let plan = scene.plan();
         if !has(&plan, "disconnect") {
             return Ok(());
         }
         let kernel = scene.found.kernel.present().unwrap();
         prop_assert!(kernel.peers["n2"].connection != ConnectionState::Connected);
-        prop_assert!(scene.wanted.peers[1].outdated_number().is_some());
-        prop_assert!(kernel.role != Role::Primary && scene.wanted.owner == "n1");
-        prop_assert!(scene.wanted.attachment() == DesiredAttachment::Attached);
+        prop_assert!(kernel.role != Role::Primary);
+        prop_assert!(scene.wanted.outdated_number().is_none() && !scene.remembered.behind);
+        let has_taken_over = scene.wanted.owner == "n1"
+            && scene.wanted.attachment() == DesiredAttachment::Attached
+            && scene.wanted.peers[1].outdated_number().is_some();
+        prop_assert!(has_taken_over || scene.wanted.peers[1].kept_away);
+    }
+
+    #[test]
+    fn nothing_connects_a_peer_that_is_kept_away_from_a_usable_disk(scene in scene()) {
+        let plan = scene.plan();
+        let can_be = scene.wanted.outdated_number().is_none()
+            && !scene.remembered.behind
+            && scene.found.kernel.present().is_some_and(|kernel| {
+                kernel.role != Role::Primary
+                    && kernel.volumes.values().any(|volume| volume.disk == DiskState::UpToDate)
+            });
+        if scene.removed.is_none() && scene.wanted.peers[1].kept_away && can_be {
+            let kernel = scene.found.kernel.present().unwrap();
+            let met = kernel.peers.get("n2").is_some_and(|peer| peer.connection == ConnectionState::Connected);
+            prop_assert!(!has(&plan, "connect"));
+            prop_assert!(met || !has(&plan, "adjust"));
+        }
     }
 
     #[test]

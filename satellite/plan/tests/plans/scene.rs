@@ -232,8 +232,9 @@ pub(crate) fn verbs(plan: &Plan) -> Vec<String> {
         .iter()
         .map(|action| match action {
             Action::Note(note) => format!("note {note:?}"),
-            Action::Run(Step::BringUp { attach, .. }) => {
-                format!("bring-up {}", if *attach { "with disk" } else { "without disk" })
+            Action::Run(Step::BringUp { attach, connect, .. }) => {
+                let disk = if *attach { "with disk" } else { "without disk" };
+                format!("bring-up {disk}{}", if *connect { "" } else { ", alone" })
             }
             Action::Run(step) => step.verb().to_owned(),
         })
@@ -319,6 +320,7 @@ fn wanted() -> v1::DesiredReplica {
         kind: v1::ReplicaKind::Diskful.into(),
         replica_incarnation: incarnation,
         outdated_number: 0,
+        kept_away: false,
     };
     v1::DesiredReplica {
         resource: "db".into(),

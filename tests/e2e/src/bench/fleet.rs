@@ -297,7 +297,8 @@ fn as_it_should_be(
     });
     let peers = replica.peers.iter().filter(|peer| peer.node != node).map(|peer| {
         let (connection, role, disk, replication) = if lost.contains(&peer.node) {
-            ("Connecting", DrbdRole::Unknown, DiskState::Unknown, "Off")
+            let connection = if peer.kept_away { "StandAlone" } else { "Connecting" };
+            (connection, DrbdRole::Unknown, DiskState::Unknown, "Off")
         } else {
             ("Connected", DrbdRole::Secondary, DiskState::UpToDate, "Established")
         };

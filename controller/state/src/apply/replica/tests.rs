@@ -106,6 +106,7 @@ fn take_over(cluster: &Cluster, node: &str) -> Kind {
         node: node.into(),
         from_generation: arbitration(cluster).generation,
         mode: 0,
+        claim_number: 0,
     })
 }
 
@@ -375,7 +376,7 @@ fn what_must_stay_does_not_leave() {
     };
     let revoked = || {
         let mut cluster = attached("n1");
-        let take_over = take_over(&cluster, "n2");
+        let take_over = cluster.claimed_by("n2");
         cluster.applied(take_over);
         cluster
     };

@@ -6,7 +6,7 @@ use hawser_proto::{
     sizes::{GIB, MIB, TIB},
     v1::{
         ConfirmDetached, ConfirmReplicaRemoved, CreateResourceGroup, DeleteAttachment, DesiredAttachment,
-        RecordNodeFacts, RejectionReason, TakeOver, command::Command as Kind,
+        RecordNodeFacts, RejectionReason, command::Command as Kind,
     },
 };
 
@@ -284,13 +284,8 @@ fn an_attached_resource_is_not_deleted() {
 #[test]
 fn a_refused_deletion_names_what_can_be_detached_before_what_was_taken_over() {
     let mut cluster = Cluster::attached();
-    cluster.applied(Kind::TakeOver(TakeOver {
-        resource: RESOURCE.into(),
-        resource_incarnation: cluster.state.resource(RESOURCE).unwrap().incarnation,
-        node: "n2".into(),
-        from_generation: 1,
-        mode: 0,
-    }));
+    let take_over = cluster.claimed_by("n2");
+    cluster.applied(take_over);
     let rejected = cluster.rejected(delete(RESOURCE));
     let advice = format!("hawser attachment delete {RESOURCE} n2");
     assert!(rejected.message.contains(&advice), "{}", rejected.message);

@@ -3,9 +3,9 @@
 
 use hawser_planted::{Defect, plant};
 use hawser_proto::v1::{
-    AttachmentLifecycle, ConfirmReplicaRemoved, CreateAttachment, CreateReplica, DeleteReplica,
-    DeleteResource, DesiredAttachment, NodeLost, Outdate, RejectionReason, ReleaseReplica, ReplicaLifecycle,
-    Synced, TakeOver, command::Command as Kind,
+    AttachmentLifecycle, ClaimTakeOver, ConfirmReplicaRemoved, CreateAttachment, CreateReplica,
+    DeleteReplica, DeleteResource, DesiredAttachment, NodeLost, Outdate, RejectionReason, ReleaseReplica,
+    ReplicaLifecycle, Synced, TakeOver, command::Command as Kind,
 };
 
 use super::*;
@@ -105,6 +105,13 @@ fn nothing_is_handed_out_or_removed_before_every_node_has_said_what_it_holds() {
                 node: "n2".into(),
                 from_generation: 1,
                 mode: 0,
+                claim_number: 0,
+            }),
+            Kind::ClaimTakeOver(ClaimTakeOver {
+                resource: RESOURCE.into(),
+                resource_incarnation,
+                node: "n2".into(),
+                from_generation: 1,
             }),
             Kind::Outdate(Outdate {
                 resource: RESOURCE.into(),
@@ -347,13 +354,8 @@ fn the_newest_document_says_who_owns_it_and_whose_copy_is_behind() {
     let before = Cluster::attached();
     let mut later = before.clone();
     let unheard = later.holdings("n1");
-    later.applied(Kind::TakeOver(TakeOver {
-        resource: RESOURCE.into(),
-        resource_incarnation: incarnation(&later),
-        node: "n2".into(),
-        from_generation: 1,
-        mode: 0,
-    }));
+    let take_over = later.claimed_by("n2");
+    later.applied(take_over);
     let mut cluster = before.restored();
     cluster.report("n1", unheard);
     cluster.report("n2", later.holdings("n2"));
