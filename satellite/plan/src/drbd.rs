@@ -189,7 +189,18 @@ pub(crate) fn fall_behind_first(
     if ahead.is_empty() || own.is_some() {
         return Next::Above;
     }
-    let leave: Vec<_> = if replica.owner == situation.node {
+    let syncs_from_here = |peer: &&Peer| {
+        connected(kernel, &peer.node)
+            .is_some_and(|found| found.volumes.values().any(|volume| unusable(volume.disk)))
+            && all_disks(replica, kernel, |disk| disk == DiskState::UpToDate)
+    };
+    let owns = replica.owner == situation.node;
+    if let Some((target, _)) = ahead.iter().find(|(peer, _)| !owns && syncs_from_here(peer)) {
+        // The one complete copy may not be the one that falls behind, and Raft may not know yet that it is.
+        plan.wait(format!("changes the connection once {} has synced from here", target.node));
+        return Next::Stop;
+    }
+    let leave: Vec<_> = if owns {
         ahead.into_iter().map(|(peer, reported)| (peer.node.as_str(), reported)).collect()
     } else {
         vec![(situation.node, reported)]

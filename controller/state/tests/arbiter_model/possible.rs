@@ -47,7 +47,8 @@ impl Arbiter {
             }
             match node.leaving {
                 Leaving::No => {
-                    if left.leaves > 0 && node.connected && !node.latched && node.disk == Disk::UpToDate {
+                    let both_are_current = node.disk == Disk::UpToDate && peer.disk != Disk::Inconsistent;
+                    if left.leaves > 0 && node.connected && !node.latched && both_are_current {
                         steps.push(Step::BeginToLeave(id));
                     }
                 }

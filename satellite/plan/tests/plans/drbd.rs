@@ -158,6 +158,28 @@ fn a_connection_is_changed_only_after_one_side_was_outdated_for_that() {
 }
 
 #[test]
+fn the_source_of_a_sync_changes_its_connection_afterwards() {
+    let mut scene = Scene::running();
+    scene.wanted.peers[1].port = 7001;
+    scene.peer_disk(DiskState::Inconsistent);
+    for owner in ["", "n2"] {
+        scene.wanted.owner = owner.into();
+        assert_eq!((scene.actions().len(), scene.plan().questions.len()), (0, 0), "{owner:?} owns it");
+        assert_eq!(scene.waits(), "changes the connection once n2 has synced from here");
+    }
+    // The owner leaves the peer behind, which is behind anyway.
+    scene.wanted.owner = "n1".into();
+    let ask = Question::Outdate { peer: "n2".into(), generation: OwnerGeneration::new(0) };
+    assert!(scene.plan().questions.contains(&ask));
+    // The target is behind anyway, too.
+    scene.wanted.owner = String::new();
+    scene.peer_disk(DiskState::UpToDate);
+    scene.disk(DiskState::Inconsistent);
+    let ask = Question::Outdate { peer: "n1".into(), generation: OwnerGeneration::new(0) };
+    assert!(scene.plan().questions.contains(&ask));
+}
+
+#[test]
 fn what_cannot_be_seen_is_left_alone() {
     let mut kernel = Scene::new();
     kernel.found.kernel = Looked::Unknown("events2 hangs".into());
