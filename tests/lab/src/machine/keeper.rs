@@ -14,6 +14,8 @@ use nix::unistd::{Pid, getppid};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::preload;
+
 /// What a keeper is told.
 #[derive(Debug, clap::Args)]
 pub struct KeeperOptions {
@@ -63,7 +65,8 @@ async fn keep(options: &KeeperOptions, memory: Option<&Path>) -> anyhow::Result<
         return Ok(ExitCode::SUCCESS);
     };
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).process_group(0);
+    let (preload, library) = preload::VARIABLE;
+    command.args(arguments).env(preload, library).stdin(Stdio::null()).process_group(0);
     if let Some(memory) = memory {
         std::fs::create_dir_all(memory).with_context(|| format!("cannot make {}", memory.display()))?;
         command.env("TMPDIR", memory);

@@ -5,3 +5,4 @@ pub mod disks;
 pub mod keeper;
 pub mod memory;
 pub mod node;
+pub mod preload;

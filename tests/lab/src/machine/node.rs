@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use super::command_line::{CONFIGURATION, KERNEL_FILES, arguments};
-use super::{disks, memory};
+use super::{disks, memory, preload};
 use crate::directories::LabDirectory;
 use crate::error::{LabError, Tried};
 use crate::guest::configuration::GuestConfiguration;
@@ -108,6 +108,7 @@ impl Node {
         };
         let path = own.join(CONFIGURATION);
         configuration.write(&path).tried(|| format!("cannot write {}", path.display()))?;
+        preload::write(&own)?;
         disks::make(&own, options, kernel).await
     }
 
