@@ -156,7 +156,7 @@ fn object(step: &Step) -> &str {
         | Step::BringUp { configuration, .. }
         | Step::AttachDisk { configuration }
         | Step::Adjust { configuration } => &configuration.drbd_name,
-        Step::Connect(connection) | Step::Disconnect(connection) => &connection.configuration.drbd_name,
+        Step::Connect(connection) | Step::TurnAway(connection) => &connection.configuration.drbd_name,
         Step::OpenGate(gate) => &gate.name,
         Step::CloseGate { name } | Step::FailGate { name } => name,
         Step::RemoveConfiguration { drbd_name }

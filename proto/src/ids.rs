@@ -267,6 +267,12 @@ impl v1::DesiredPeer {
     pub const fn outdated_number(&self) -> Option<OutdateNumber> {
         standing(self.outdated_number)
     }
+
+    /// The claim of this node for which that peer is kept away.
+    #[must_use]
+    pub const fn claim_number(&self) -> Option<ClaimNumber> {
+        if self.claim_number == 0 { None } else { Some(ClaimNumber::new(self.claim_number)) }
+    }
 }
 
 #[cfg(test)]

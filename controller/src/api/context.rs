@@ -123,9 +123,7 @@ impl Context {
         let answered = write.answered()?;
         Ok((write, request, answered))
     }
-}
 
-impl Context {
     /// Proposes a step on the way to an answer, which is not the answer itself and has no request key.
     ///
     /// # Errors

@@ -318,6 +318,36 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_claim_does_not_make_up_for_what_speaks_against_a_take_over() {
+        type Change = fn(&mut World);
+        let table: [(&str, Change, &str); 3] = [
+            (
+                "its disk failed",
+                |world| world.report("n2").volumes[0].disk = v1::DiskState::Failed.into(),
+                "Failed",
+            ),
+            ("it is gone", |world| world.go_offline("n2"), "not connected to the controllers"),
+            (
+                "the holder was back before it was kept away",
+                |world| world.report("n2").peers[0].connection = "Connected".into(),
+                "its DRBD is connected to node n2",
+            ),
+        ];
+        for (what, change, words) in table {
+            let mut world = World::attaching();
+            world.go_offline("n1");
+            let arbitration = world.resource.arbitration.as_mut().unwrap();
+            arbitration.claim = Some(v1::TakeOverClaim { node: "n2".into(), number: 45 });
+            let report = world.report("n2");
+            report.revision = 45;
+            report.peers[0].connection = "StandAlone".into();
+            change(&mut world);
+            let Decision::Undecided(why) = decision(&world, LATER) else { panic!("{what}") };
+            assert!(why.contains(words), "{what}: {why}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_copy_that_is_behind_is_refused() {
         let mut world = World::attaching();
         world.go_offline("n1");

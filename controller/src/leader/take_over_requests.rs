@@ -1,6 +1,6 @@
-//! Who asks this leader for a take-over right now.
+//! Who asks this leader right now for what another node holds.
 //!
-//! A claim stands for as long as somebody asks; one of which nobody here knows, because its request has ended or
+//! A claim to take over stands for as long as somebody asks; one of which nobody here knows, because its request has ended or
 //! another member led then, is withdrawn. It must never outlive the requests: the guard that a request holds is all
 //! that there is.
 
@@ -70,13 +70,14 @@ mod tests {
     #[test]
     fn what_two_ask_for_is_asked_for_until_both_have_ended() {
         let requests = TakeOverRequests::default();
-        let changes = requests.changes();
+        let mut changes = requests.changes();
         let one = requests.begin("data", "n2");
         let other = requests.begin("data", "n2");
         assert!(requests.is_asked_for("data", "n2"));
         assert!(!requests.is_asked_for("data", "n1") && !requests.is_asked_for("logs", "n2"));
         drop(one);
         assert!(requests.is_asked_for("data", "n2"));
+        changes.mark_unchanged();
         drop(other);
         assert!(!requests.is_asked_for("data", "n2"));
         assert!(changes.has_changed().is_ok_and(|changed| changed), "the leader looks again");

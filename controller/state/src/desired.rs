@@ -113,7 +113,9 @@ fn wanted(state: &State, resource: &Resource, replica: &Replica) -> DesiredRepli
             .find(|outdated| outdated.node == node)
             .map_or(0, |outdated| outdated.number)
     };
-    let claims = arbitration.claim.as_ref().is_some_and(|claim| claim.node == replica.node);
+    let own_claim = arbitration.claim.as_ref().filter(|claim| claim.node == replica.node);
+    let claim_number =
+        |node: &str| own_claim.filter(|_| node == arbitration.owner).map_or(0, |claim| claim.number);
     let is_let_go = |peer: &&Replica| peer.node != replica.node && peer.is_going();
     let mut peers: Vec<DesiredPeer> = resource
         .replicas
@@ -133,7 +135,7 @@ fn wanted(state: &State, resource: &Resource, replica: &Replica) -> DesiredRepli
                 kind: peer.kind,
                 replica_incarnation: peer.incarnation,
                 outdated_number: outdated_number(&peer.node),
-                kept_away: claims && peer.node == arbitration.owner,
+                claim_number: claim_number(&peer.node),
             }
         })
         .collect();

@@ -125,6 +125,13 @@ impl State {
             // Nodes report anew all that they hold.
             Record::Member(_) | Record::Held(_) => None,
             Record::Node(node) => Some(Record::Node(Node { document_revision: base, ..node })),
+            // Whoever asked for a take-over asked another cluster.
+            Record::Resource(mut resource) => {
+                if let Some(arbitration) = &mut resource.arbitration {
+                    arbitration.claim = None;
+                }
+                Some(Record::Resource(resource))
+            }
             other => Some(other),
         });
         let records = records.map(|record| hawser_proto::v1::SnapshotRecord { record: Some(record) });

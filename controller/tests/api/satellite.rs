@@ -248,7 +248,7 @@ impl Actor {
         });
         let peers = replica.peers.iter().filter(|peer| peer.node != self.node).map(|peer| v1::PeerObserved {
             node: peer.node.clone(),
-            connection: match (script.cut_off, peer.kept_away && !script.keeps_nobody_away) {
+            connection: match (script.cut_off, peer.claim_number != 0 && !script.keeps_nobody_away) {
                 (true, true) => "StandAlone",
                 (true, false) => "Connecting",
                 (false, _) => "Connected",

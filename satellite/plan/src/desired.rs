@@ -4,7 +4,7 @@
 //! is guessed.
 
 use hawser_proto::{
-    ids::{Incarnation, Lineage, OutdateNumber, OwnerGeneration},
+    ids::{ClaimNumber, Incarnation, Lineage, OutdateNumber, OwnerGeneration},
     v1,
 };
 
@@ -66,8 +66,8 @@ pub struct Peer {
     pub diskful: bool,
     /// Of the `Outdate` that stands for it.
     pub outdated_number: Option<OutdateNumber>,
-    /// This node is about to take the resource over from it.
-    pub kept_away: bool,
+    /// Of the claim of this node, which is about to take the resource over from it.
+    pub kept_away: Option<ClaimNumber>,
 }
 
 /// A replica that this node should have.
@@ -297,7 +297,7 @@ impl Reader<'_> {
                     node: peer.node.clone(),
                     diskful: peer.kind() == v1::ReplicaKind::Diskful,
                     outdated_number: peer.outdated_number(),
-                    kept_away: peer.kept_away,
+                    kept_away: peer.claim_number(),
                 })
                 .collect(),
         })

@@ -121,7 +121,10 @@ fn running(
             // It may connect just before this: then nothing that is seen until it is down passes for a sync.
             plan.proves_nothing_since =
                 plan.proves_nothing_since.into_iter().chain(peer.outdated_number).min();
-            plan.run(Step::Disconnect(Connection { configuration: drbd.clone(), peer: peer.node.clone() }));
+            plan.run(Step::TurnAway(Connection { configuration: drbd.clone(), peer: peer.node.clone() }));
+        }
+        if peer.kept_away.is_some() {
+            plan.wait(format!("keeps {} away, because this node is about to take over from it", peer.node));
         }
     }
     // With the connection down, the promotion may follow in the same go.
@@ -143,15 +146,25 @@ fn is_kept_away(situation: &Situation<'_>, replica: &Replica, peer: &Peer) -> bo
         && replica.attachment == Attachment::Attached
         && peer.outdated_number.is_some()
         && !situation.arbitration.refused.contains_key(&peer.node);
-    peer.diskful && (peer.kept_away || has_taken_over) && !situation.behind(replica)
+    peer.diskful && (peer.kept_away.is_some() || has_taken_over) && !situation.behind(replica)
 }
 
-/// Whether the peer is kept away and can be: a sync that has begun is left to end.
+/// Whether the peer is kept away and can be: a sync that has begun is left to end. A disk that is about to be attached
+/// is guarded like one that is.
 fn holds_out(situation: &Situation<'_>, replica: &Replica, kernel: &KernelResource, peer: &Peer) -> bool {
     is_kept_away(situation, replica, peer)
         && kernel.role != Role::Primary
         && connected(kernel, &peer.node).is_none()
-        && all_disks(replica, kernel, |disk| matches!(disk, DiskState::UpToDate | DiskState::Consistent))
+        && all_disks(replica, kernel, |disk| {
+            matches!(
+                disk,
+                DiskState::UpToDate
+                    | DiskState::Consistent
+                    | DiskState::Diskless
+                    | DiskState::Attaching
+                    | DiskState::Negotiating
+            )
+        })
 }
 
 /// A disk that came up beside a peer which is gone for good says only that it is consistent, for it has not met that
@@ -191,7 +204,7 @@ pub(crate) fn fall_behind_first(
     }
     let syncs_from_here = |peer: &&Peer| {
         connected(kernel, &peer.node)
-            .is_some_and(|found| found.volumes.values().any(|volume| unusable(volume.disk)))
+            .is_some_and(|found| found.volumes.values().any(|volume| volume.disk == DiskState::Inconsistent))
             && all_disks(replica, kernel, |disk| disk == DiskState::UpToDate)
     };
     let owns = replica.owner == situation.node;

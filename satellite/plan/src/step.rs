@@ -238,8 +238,9 @@ pub enum Step {
     },
     /// The connection exists and is trying or connected. A `StandAlone` one is started again.
     Connect(Connection),
-    /// The connection is down in an orderly way.
-    Disconnect(Connection),
+    /// This end of the connection is down, and nobody can come. A peer that had come just before sees a broken link: a
+    /// Primary freezes and asks, as at any other.
+    TurnAway(Connection),
     /// A running resource follows its changed configuration.
     Adjust {
         /// The configuration to follow; already written to the file.
@@ -305,7 +306,7 @@ impl Step {
             Step::BringUp { .. } => "bring-up",
             Step::AttachDisk { .. } => "attach-disk",
             Step::Connect(_) => "connect",
-            Step::Disconnect(_) => "disconnect",
+            Step::TurnAway(_) => "turn-away",
             Step::Adjust { .. } => "adjust",
             Step::Promote { .. } => "promote",
             Step::Demote { .. } => "demote",

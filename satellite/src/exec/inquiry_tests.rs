@@ -62,7 +62,7 @@ fn wanted(own: u64, peer: u64) -> Desired {
         attachment: Attachment::Attached,
         outdated_number: own,
         volumes: Vec::new(),
-        peers: vec![Peer { node: "n2".into(), diskful: true, outdated_number: peer, kept_away: false }],
+        peers: vec![Peer { node: "n2".into(), diskful: true, outdated_number: peer, kept_away: None }],
     }))
 }
 

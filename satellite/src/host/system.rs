@@ -290,8 +290,8 @@ impl Host for SystemHost {
             Step::Connect(connection) => {
                 self.driver(connection.configuration.generation)?.connect(connection, deadline).await
             }
-            Step::Disconnect(connection) => {
-                self.driver(connection.configuration.generation)?.disconnect(connection, deadline).await
+            Step::TurnAway(connection) => {
+                self.driver(connection.configuration.generation)?.turn_away(connection, deadline).await
             }
             Step::Adjust { configuration } => {
                 self.driver(configuration.generation)?.adjust(configuration, deadline).await

@@ -67,7 +67,7 @@ const CASES: &[(&str, Case)] = cases![
     a_changed_configuration_is_followed_only_when_it_was_adjusted,
     a_primary_opens_its_gate_and_cannot_leave_while_it_is_held,
     the_peer_reads_what_was_written,
-    an_orderly_disconnect_ends_and_begins_again,
+    a_primary_that_is_turned_away_freezes_and_asks,
     a_cut_freezes_the_primary_until_the_arbiter_says_yes,
     a_healed_link_resyncs,
     the_loser_returns_without_a_reboot,
@@ -216,21 +216,34 @@ impl<'a> Suite<'a> {
         self.close_and_demote().await
     }
 
-    async fn an_orderly_disconnect_ends_and_begins_again(&self) -> Outcome {
+    async fn a_primary_that_is_turned_away_freezes_and_asks(&self) -> Outcome {
         let connection = Connection { configuration: self.configuration(), peer: self.peer().to_owned() };
+        self.bench.arbiter(Arbiter::Silent).await;
+        if self.bench.side() == Side::B {
+            self.promote_and_open().await?;
+        }
+        self.bench.meet().await?;
         if self.bench.side() == Side::A {
-            self.twice(&Step::Disconnect(connection.clone())).await?;
-            self.until("StandAlone", |found| {
-                connection_state(found, self.peer()) == ConnectionState::StandAlone
-            })
-            .await?;
+            self.twice(&Step::TurnAway(connection.clone())).await?;
+            let found = self
+                .until("StandAlone", |found| {
+                    connection_state(found, self.peer()) == ConnectionState::StandAlone
+                })
+                .await?;
+            let disk = kernel(&found).ok_or("gone")?.volumes[&0].disk;
+            check(disk == DiskState::UpToDate, || format!("this side was outdated: {disk:?}"))?;
         } else {
-            self.until("lost", |found| connection_state(found, self.peer()) != ConnectionState::Connected)
+            self.until("frozen", |found| kernel(found).is_some_and(|kernel| kernel.suspended.fencing))
                 .await?;
         }
         self.bench.meet().await?;
-        self.twice(&Step::Connect(connection)).await?;
-        self.in_sync().await
+        if self.bench.side() == Side::A {
+            self.twice(&Step::Connect(connection)).await?;
+            return self.in_sync().await;
+        }
+        self.in_sync().await?;
+        self.until("thawed", |found| kernel(found).is_some_and(|kernel| !kernel.suspended.any())).await?;
+        self.close_and_demote().await
     }
 
     async fn a_cut_freezes_the_primary_until_the_arbiter_says_yes(&self) -> Outcome {

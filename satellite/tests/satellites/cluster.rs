@@ -65,7 +65,7 @@ pub(crate) struct Raft {
     pub(crate) outdated: BTreeMap<String, u64>,
     pub(crate) attachments: BTreeMap<String, DesiredAttachment>,
     /// Who is about to take over from the owner.
-    pub(crate) claim: Option<String>,
+    pub(crate) claim: Option<(String, u64)>,
     pub(crate) removed: bool,
     pub(crate) second: Second,
     pub(crate) with_log: bool,
@@ -146,9 +146,10 @@ impl Raft {
     }
 
     fn replica(&self, node: &str, resource: &str, incarnation: u64, minor: u32) -> v1::DesiredReplica {
-        let claims = resource == "db" && self.claim.as_deref() == Some(node);
+        let claim = self.claim.as_ref().filter(|(claimant, _)| resource == "db" && claimant == node);
+        let claim = claim.map_or(0, |(_, number)| *number);
         let peer = |node: &str, node_id: u32| v1::DesiredPeer {
-            kept_away: claims && node == self.owner,
+            claim_number: if node == self.owner { claim } else { 0 },
             node: node.into(),
             uname: node.into(),
             node_id,
@@ -338,7 +339,7 @@ impl Cluster {
         if refused {
             return Err(format!("{node} is outdated"));
         }
-        self.commit(|raft| raft.claim = Some(node.into())).await;
+        self.commit(|raft| raft.claim = Some((node.into(), raft.revision))).await;
         let keeps_away = |cluster: &Self| {
             let report = cluster.report(node, "db");
             report.revision == cluster.raft().revision

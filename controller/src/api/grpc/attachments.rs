@@ -1,7 +1,8 @@
 //! Attachments: who may open a resource where.
 //!
 //! Whether a request is a grant or a take-over is decided by `leader::take_over` on what is known; this waits a
-//! moment for more where that is not enough, and then refuses with the reason.
+//! moment for more where that is not enough, and then refuses with the reason. A take-over it claims first, and waits
+//! until the node keeps the holder away.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,6 +24,7 @@ use crate::{
     leader::{
         Reign, conditions,
         take_over::{self, Decision, Moments},
+        take_over_requests::Asking,
     },
 };
 
@@ -118,9 +120,9 @@ impl Attachments {
         let reign = self.0.reign()?;
         let asked = Instant::now();
         // What is claimed for this request ends with it.
-        let _asking = reign.take_over_requests.begin(&request.resource, &request.node);
+        let mut asking = None;
         loop {
-            let command = self.decide(&reign, request, asked).await?;
+            let command = self.decide(&reign, request, asked, &mut asking).await?;
             match write.propose(command).await {
                 Err(ApiError::Stale(_)) if asked.elapsed() < PATIENCE => {}
                 other => return other,
@@ -134,6 +136,7 @@ impl Attachments {
         reign: &Arc<Reign>,
         request: &v1::CreateAttachmentRequest,
         asked: Instant,
+        asking: &mut Option<Asking>,
     ) -> Result<Command, ApiError> {
         let v1::CreateAttachmentRequest { resource: name, node, mode, .. } = request;
         let grant = || {
@@ -151,7 +154,11 @@ impl Attachments {
             // The state refuses what is not there, in its words.
             let Some(resource) = state.resource(name) else { return grant() };
             let moments = Moments { began: reign.began, asked, now };
-            let reason = match take_over::decide(&state, &reign.observed.picture(), resource, node, moments) {
+            let decision = take_over::decide(&state, &reign.observed.picture(), resource, node, moments);
+            if decision != Decision::Grant {
+                asking.get_or_insert_with(|| reign.take_over_requests.begin(name, node));
+            }
+            let reason = match decision {
                 Decision::Grant => return grant(),
                 Decision::TakeOver { from, generation, claim } => {
                     tracing::info!(resource = name, %from, to = node, "a resource is taken over");

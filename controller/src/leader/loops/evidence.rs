@@ -96,6 +96,7 @@ pub fn connected<'a>(report: &'a v1::ReplicaObserved, peer: &str) -> Option<&'a 
 }
 
 /// Whether the report's node lets nothing come from the peer: it neither has a connection to it nor tries to have one.
+/// Only of a replica whose disks were seen in the kernel: where nothing was seen there are no peers either.
 #[must_use]
 pub fn keeps_away(report: &v1::ReplicaObserved, peer: &str) -> bool {
     let seen = report.peers.iter().find(|observed| observed.node == peer);

@@ -39,8 +39,9 @@ const REASON_REST: Duration = Duration::from_secs(10);
 /// Looks are at least this far apart, and never take more than a fifth of one processor's time.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 
-/// A new leader has heard of nobody: what it would note as a reason before this time is its own newness.
-const REASON_GRACE: Duration = Duration::from_secs(4);
+/// A new leader has heard of nobody: what it would note as a reason before this time is its own newness, and who asked
+/// the one before it for a take-over may be about to ask again.
+const NEWNESS: Duration = Duration::from_secs(4);
 
 type Loop = fn(&State, &Observed) -> Vec<Command>;
 
@@ -104,7 +105,7 @@ impl Driver {
             self.look();
             let not_before = Instant::now() + (began.elapsed() * 4).max(SHORTEST_PAUSE);
 
-            let grace_ends = self.reign.began + REASON_GRACE;
+            let grace_ends = self.reign.began + NEWNESS;
             let due = self.queue.next_due(Instant::now());
             let due = due.into_iter().chain((grace_ends > began).then_some(grace_ends)).min();
             let waited = async {
@@ -139,11 +140,11 @@ impl Driver {
                 self.propose(command, now);
             }
         }
-        for command in claims::decide(&state, &self.reign.take_over_requests) {
-            self.propose(command, now);
-        }
-        if now.duration_since(self.reign.began) >= REASON_GRACE {
+        if now.duration_since(self.reign.began) >= NEWNESS {
             for command in reasons::decide(&state, &observed) {
+                self.propose(command, now);
+            }
+            for command in claims::decide(&state, &self.reign.take_over_requests) {
                 self.propose(command, now);
             }
         }

@@ -153,6 +153,15 @@ fn a_take_over_before_the_owner_is_kept_away_would_leave_no_copy_that_counts() {
 }
 
 #[test]
+fn a_take_over_that_ignored_its_claim_would_leave_no_copy_that_counts() {
+    find_broken(
+        OWNER_IS_NO_TARGET,
+        Planted::TakeOverIgnoresItsClaim,
+        Budget { crashes: 1, withdrawals: 1, ..NOTHING },
+    );
+}
+
+#[test]
 fn a_synced_that_ignored_its_number_would_lose_writes() {
     find(Planted::SyncedIgnoresItsNumber, Budget { cuts: 2, ..NOTHING });
 }

@@ -132,19 +132,18 @@ impl Arbiter {
             if raft.owner.is_none() {
                 steps.push(Step::AskToAttach(id));
             }
-            let asks = world
-                .in_flight
-                .iter()
-                .any(|proposal| matches!(proposal, Proposal::Claim { .. } | Proposal::TakeOver { .. }));
+            let asks = |is_meant: &dyn Fn(&Proposal) -> bool| world.in_flight.iter().any(is_meant);
             let may_ask = match raft.claim {
-                None => true,
+                None => !asks(&|proposal| matches!(proposal, Proposal::Claim { .. })),
                 Some((claimant, number)) => {
                     let was_seen = world.reported_away[id] == number
                         || self.planted == Planted::TakeOverWithoutKeepingAway;
-                    claimant == id && was_seen
+                    // One of an earlier claim may still be under way.
+                    let is_this = |proposal: &Proposal| matches!(proposal, Proposal::TakeOver { claim, .. } if *claim == number);
+                    claimant == id && was_seen && !asks(&is_this)
                 }
             };
-            if raft.owner == Some(1 - id) && !asks && may_ask {
+            if raft.owner == Some(1 - id) && may_ask {
                 steps.push(Step::AskToTakeOver(id));
             }
         }

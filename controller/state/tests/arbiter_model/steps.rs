@@ -31,6 +31,8 @@ pub enum Planted {
     DownBeforeOutdate,
     /// The leader proposes a take-over when it is claimed, before the node was seen to keep the owner away.
     TakeOverWithoutKeepingAway,
+    /// Raft takes a take-over for whatever claim of that node stands.
+    TakeOverIgnoresItsClaim,
     /// After its disk failed a copy comes back without its peer as if nothing had been.
     FailedDiskIsForgotten,
 }
@@ -365,7 +367,7 @@ impl Arbiter {
                 Proposal::OutdatePeer { generation, .. } => generation < raft.generation,
                 Proposal::Claim { from_generation, .. } => from_generation < raft.generation,
                 Proposal::Withdraw { number } => raft.claim.is_none_or(|(_, standing)| standing != number),
-                Proposal::TakeOver { node, claim, .. } => raft.claim != Some((node, claim)),
+                Proposal::TakeOver { from_generation, .. } => from_generation < raft.generation,
                 Proposal::Synced { node, number } => {
                     self.planted != Planted::SyncedIgnoresItsNumber && number != raft.outdated[node]
                 }
@@ -385,6 +387,12 @@ impl Arbiter {
         let put = match proposal {
             Proposal::Synced { node, .. } if self.planted == Planted::SyncedIgnoresItsNumber => {
                 Proposal::Synced { node, number: raft.outdated[node] }
+            }
+            Proposal::TakeOver { node, from_generation, .. }
+                if self.planted == Planted::TakeOverIgnoresItsClaim =>
+            {
+                let claim = raft.claim.map_or(0, |(_, number)| number);
+                Proposal::TakeOver { node, from_generation, claim }
             }
             proposal => proposal,
         };

@@ -80,7 +80,7 @@ fn without_its_peer_a_node_is_promoted_only_after_the_peer_was_outdated_for_that
     in_document.peer_outdated_in_document(40);
     assert_eq!(
         (in_document.plan().questions, in_document.actions()),
-        (outdate_n2(), vec!["disconnect".into()])
+        (outdate_n2(), vec!["turn-away".into()])
     );
 
     let mut refused = in_document.clone();
@@ -91,8 +91,8 @@ fn without_its_peer_a_node_is_promoted_only_after_the_peer_was_outdated_for_that
     let mut granted = scene.clone();
     granted.arbitration.confirmed = false;
     granted.grant("n2", 41);
-    let promoted = &["disconnect", "promote", "open-gate"][..];
-    for (number, expected) in [(0, &[][..]), (40, &["disconnect"]), (41, promoted), (42, promoted)] {
+    let promoted = &["turn-away", "promote", "open-gate"][..];
+    for (number, expected) in [(0, &[][..]), (40, &["turn-away"]), (41, promoted), (42, promoted)] {
         granted.peer_outdated_in_document(number);
         assert_eq!(granted.actions(), expected, "outdated by {number} in the document");
         assert_eq!(granted.plan().questions, []);
@@ -108,7 +108,7 @@ fn who_may_write_and_is_not_promoted_yet_keeps_an_outdated_peer_away() {
     let mut scene = Scene::owned();
     scene.cut();
     scene.peer_outdated_in_document(40);
-    assert_eq!(scene.actions(), ["disconnect"]);
+    assert_eq!(scene.actions(), ["turn-away"]);
     assert_eq!(scene.plan().proves_nothing_since, Some(OutdateNumber::new(40)));
 
     let mut kept_away = scene.clone();
@@ -153,11 +153,12 @@ fn who_is_about_to_take_over_keeps_the_owner_away_from_its_usable_disk() {
     let mut scene = Scene::running();
     scene.wanted.owner = "n2".into();
     scene.cut();
-    scene.wanted.peers[1].kept_away = true;
-    assert_eq!(scene.actions(), ["disconnect"]);
+    scene.wanted.peers[1].claim_number = 38;
+    assert_eq!(scene.actions(), ["turn-away"]);
     assert_eq!(scene.plan().proves_nothing_since, None, "nobody is outdated yet");
     scene.peer().connection = ConnectionState::StandAlone;
     assert_eq!(scene.actions(), [""; 0]);
+    assert_eq!(scene.waits(), "keeps n2 away, because this node is about to take over from it");
     let kept_away = scene;
 
     // After a reboot it comes up alone, and stays so.
@@ -171,10 +172,22 @@ fn who_is_about_to_take_over_keeps_the_owner_away_from_its_usable_disk() {
     up_again.remembered.current_in_boot = false;
     up_again.disk(DiskState::Consistent);
     assert_eq!(up_again.actions(), [""; 0]);
+    let mut half_up = up_again;
+    half_up.disk(DiskState::Diskless);
+    for connection in [Some(ConnectionState::StandAlone), None] {
+        match connection {
+            Some(connection) => half_up.peer().connection = connection,
+            None => half_up.kernel().peers.clear(),
+        }
+        assert_eq!(half_up.actions(), ["attach-disk"], "{connection:?}");
+        half_up.disk(DiskState::Negotiating);
+        assert_eq!(half_up.actions(), [""; 0], "{connection:?}");
+        half_up.disk(DiskState::Diskless);
+    }
 
     type Change = fn(&mut Scene);
     let cases: [(&str, &[&str], Change); 5] = [
-        ("the claim was withdrawn", &["connect"], |scene| scene.wanted.peers[1].kept_away = false),
+        ("the claim was withdrawn", &["connect"], |scene| scene.wanted.peers[1].claim_number = 0),
         ("this side is behind itself", &["connect"], |scene| scene.remembered.behind = true),
         ("this side has no usable disk", &["connect"], |scene| {
             scene.remembered.current_in_boot = false;
@@ -182,7 +195,7 @@ fn who_is_about_to_take_over_keeps_the_owner_away_from_its_usable_disk() {
         }),
         ("the owner was back before", &[], |scene| scene.peer().connection = ConnectionState::Connected),
         ("it has the right now, and keeps away whom it took it from", &[], |scene| {
-            scene.wanted.peers[1].kept_away = false;
+            scene.wanted.peers[1].claim_number = 0;
             scene.wanted.owner = "n1".into();
             scene.wanted.attachment = DesiredAttachment::Attached.into();
             scene.peer_outdated_in_document(40);

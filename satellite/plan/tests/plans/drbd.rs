@@ -89,8 +89,8 @@ fn a_changed_configuration_is_written_and_followed() {
     // Adjusting would let the peer connect.
     let mut kept_away = scene.clone();
     kept_away.wanted.owner = "n2".into();
-    kept_away.wanted.peers[1].kept_away = true;
-    assert_eq!(kept_away.actions(), ["disconnect"]);
+    kept_away.wanted.peers[1].claim_number = 38;
+    assert_eq!(kept_away.actions(), ["turn-away"]);
     kept_away.peer().connection = ConnectionState::StandAlone;
     assert_eq!(kept_away.actions(), [""; 0]);
 
@@ -167,6 +167,12 @@ fn the_source_of_a_sync_changes_its_connection_afterwards() {
         assert_eq!((scene.actions().len(), scene.plan().questions.len()), (0, 0), "{owner:?} owns it");
         assert_eq!(scene.waits(), "changes the connection once n2 has synced from here");
     }
+    // A peer without a usable disk has nothing to sync with: whether it may be left is for the controllers to say.
+    scene.wanted.owner = "n2".into();
+    scene.peer_disk(DiskState::Failed);
+    let ask = Question::Outdate { peer: "n1".into(), generation: OwnerGeneration::new(0) };
+    assert!(scene.plan().questions.contains(&ask));
+    scene.peer_disk(DiskState::Inconsistent);
     // The owner leaves the peer behind, which is behind anyway.
     scene.wanted.owner = "n1".into();
     let ask = Question::Outdate { peer: "n2".into(), generation: OwnerGeneration::new(0) };

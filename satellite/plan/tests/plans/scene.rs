@@ -320,7 +320,7 @@ fn wanted() -> v1::DesiredReplica {
         kind: v1::ReplicaKind::Diskful.into(),
         replica_incarnation: incarnation,
         outdated_number: 0,
-        kept_away: false,
+        claim_number: 0,
     };
     v1::DesiredReplica {
         resource: "db".into(),

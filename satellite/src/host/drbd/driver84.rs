@@ -105,7 +105,7 @@ impl Driver84 {
         let name = &configuration.drbd_name;
         let shown = self.setup("show", [name.clone()], deadline).await?;
         if let Some(ends) = shown::ends(&shown.stdout) {
-            self.end_connection(ends, deadline).await?;
+            self.end_connection(ends, false, deadline).await?;
         }
         for volume in configuration.volumes.iter().filter(|volume| volume.backing.is_some()) {
             let own = [volume.minor.to_string(), "--set-defaults".to_owned()];
@@ -118,8 +118,15 @@ impl Driver84 {
         Ok(())
     }
 
-    async fn end_connection(&self, ends: [String; 2], deadline: &Deadline) -> Result<(), HostError> {
-        match self.setup("disconnect", ends, deadline).await {
+    /// In order, or by force: then neither side is told that it is outdated.
+    async fn end_connection(
+        &self,
+        ends: [String; 2],
+        force: bool,
+        deadline: &Deadline,
+    ) -> Result<(), HostError> {
+        let arguments = ends.into_iter().chain(force.then(|| "--force".to_owned()));
+        match self.setup("disconnect", arguments, deadline).await {
             Err(error) if error.says("unknown connection") => Ok(()),
             other => other.map(drop).map_err(HostError::from),
         }
@@ -247,8 +254,13 @@ impl DrbdDriver for Driver84 {
         self.connect_to(&connection.configuration, &connection.peer, deadline).await
     }
 
-    async fn disconnect(&self, connection: &Connection, deadline: &Deadline) -> Result<(), HostError> {
-        self.end_connection(addresses(&connection.configuration, &connection.peer)?, deadline).await
+    async fn turn_away(&self, connection: &Connection, deadline: &Deadline) -> Result<(), HostError> {
+        // What the kernel has may not be what the configuration says by now.
+        let shown = self.setup("show", [connection.configuration.drbd_name.clone()], deadline).await?;
+        match shown::ends(&shown.stdout) {
+            Some(ends) => self.end_connection(ends, true, deadline).await,
+            None => Ok(()),
+        }
     }
 
     async fn adjust(&self, configuration: &Configuration, deadline: &Deadline) -> Result<(), HostError> {

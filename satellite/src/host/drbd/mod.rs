@@ -63,8 +63,8 @@ pub(crate) trait DrbdDriver: Send + Sync {
     /// The connection is trying or connected.
     async fn connect(&self, connection: &Connection, deadline: &Deadline) -> Result<(), HostError>;
 
-    /// The connection is down.
-    async fn disconnect(&self, connection: &Connection, deadline: &Deadline) -> Result<(), HostError>;
+    /// This end of the connection is down; the other side sees a broken link.
+    async fn turn_away(&self, connection: &Connection, deadline: &Deadline) -> Result<(), HostError>;
 
     /// The running resource follows its file.
     async fn adjust(&self, configuration: &Configuration, deadline: &Deadline) -> Result<(), HostError>;

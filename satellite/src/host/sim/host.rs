@@ -169,8 +169,8 @@ impl Host for SimHost {
                 start_connecting(state, node, &connection.configuration.drbd_name);
                 Ok(())
             }),
-            Step::Disconnect(connection) => self.change(|state, node| {
-                disconnect(state, node, &connection.configuration.drbd_name);
+            Step::TurnAway(connection) => self.change(|state, node| {
+                turn_away(state, node, &connection.configuration.drbd_name);
                 Ok(())
             }),
             Step::Adjust { configuration } => self.change(|state, node| {
@@ -417,6 +417,23 @@ fn start_connecting(state: &mut State, node: &str, drbd_name: &str) {
         && resource.configuration.peers.len() > 1
     {
         resource.connection = ConnectionState::Connecting;
+    }
+}
+
+/// The end of a connection by force: nobody is told, and the other side sees a broken link.
+fn turn_away(state: &mut State, node: &str, drbd_name: &str) {
+    let was = state.resource(node, drbd_name).map(|resource| resource.connection);
+    if matches!(was, None | Some(ConnectionState::StandAlone)) {
+        return;
+    }
+    let peer = state.peer_of(node, drbd_name);
+    state.lose_peer(node, drbd_name, ConnectionState::StandAlone);
+    let Some(peer) = peer else { return };
+    let had_come = state
+        .resource(&peer, drbd_name)
+        .is_some_and(|resource| resource.connection == ConnectionState::Connected);
+    if was == Some(ConnectionState::Connected) && had_come {
+        state.lose_peer(&peer, drbd_name, ConnectionState::Connecting);
     }
 }
 

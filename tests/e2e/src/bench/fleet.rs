@@ -297,7 +297,7 @@ fn as_it_should_be(
     });
     let peers = replica.peers.iter().filter(|peer| peer.node != node).map(|peer| {
         let (connection, role, disk, replication) = if lost.contains(&peer.node) {
-            let connection = if peer.kept_away { "StandAlone" } else { "Connecting" };
+            let connection = if peer.claim_number != 0 { "StandAlone" } else { "Connecting" };
             (connection, DrbdRole::Unknown, DiskState::Unknown, "Off")
         } else {
             ("Connected", DrbdRole::Secondary, DiskState::UpToDate, "Established")

@@ -88,7 +88,7 @@ fn learnt(
             replica.missing_since = index;
         }
     }
-    let mut arbitration = Arbitration { claim: None, ..resource.arbitration.clone().unwrap_or_default() };
+    let mut arbitration = resource.arbitration.clone().unwrap_or_default();
     let mut behind: Vec<String> = missing.to_vec();
     if let Some(newest) = newest {
         resource.data_may_exist |= newest.data_may_exist;

@@ -5,7 +5,7 @@ use hawser_planted::{Defect, plant};
 use hawser_proto::v1::{
     AttachmentLifecycle, ClaimTakeOver, ConfirmReplicaRemoved, CreateAttachment, CreateReplica,
     DeleteReplica, DeleteResource, DesiredAttachment, NodeLost, Outdate, RejectionReason, ReleaseReplica,
-    ReplicaLifecycle, Synced, TakeOver, command::Command as Kind,
+    ReplicaLifecycle, Synced, TakeOver, WithdrawClaim, command::Command as Kind,
 };
 
 use super::*;
@@ -84,6 +84,22 @@ fn what_cannot_be_restored_says_why() {
 }
 
 #[test]
+fn nobody_takes_over_in_a_restored_cluster_what_was_claimed_before() {
+    let mut before = Cluster::attached();
+    let take_over = before.claimed_by("n2");
+    let mut cluster = before.restored();
+    let claim = |cluster: &Cluster| {
+        cluster.state.resource(RESOURCE).unwrap().arbitration.as_ref().unwrap().claim.clone()
+    };
+    assert_eq!(claim(&cluster), None);
+    for node in ["n1", "n2"] {
+        cluster.report(node, before.holdings(node));
+    }
+    assert_eq!(claim(&cluster), None);
+    assert!(cluster.is_stale(take_over));
+}
+
+#[test]
 fn nothing_is_handed_out_or_removed_before_every_node_has_said_what_it_holds() {
     let before = Cluster::attached();
     let mut cluster = before.restored();
@@ -113,6 +129,7 @@ fn nothing_is_handed_out_or_removed_before_every_node_has_said_what_it_holds() {
                 node: "n2".into(),
                 from_generation: 1,
             }),
+            Kind::WithdrawClaim(WithdrawClaim { resource: RESOURCE.into(), resource_incarnation, number: 0 }),
             Kind::Outdate(Outdate {
                 resource: RESOURCE.into(),
                 resource_incarnation,

@@ -4,8 +4,8 @@
 use hawser_proto::{
     ids::OperationId,
     v1::{
-        ConfirmDetached, DeleteAttachment, DesiredAttachment, Outdate, OutdatedReplica, RejectionReason,
-        command::Command as Kind, outcome,
+        ConfirmDetached, DeleteAttachment, DeleteReplica, DesiredAttachment, DesiredPeer, NodeLost, Outdate,
+        OutdatedReplica, RejectionReason, command::Command as Kind, outcome,
     },
 };
 
@@ -112,8 +112,9 @@ fn a_claim_keeps_the_owner_away_and_takes_nothing_from_it() {
     assert_eq!((arbitration_of(&cluster).owner.as_str(), arbitration_of(&cluster).outdated.len()), ("n1", 0));
     let document = cluster.state.document("n2").unwrap();
     assert_eq!(document.revision, number, "a report under the claim is told by its revision");
-    let kept_away: Vec<_> = document.replicas[0].peers.iter().filter(|peer| peer.kept_away).collect();
-    assert_eq!(kept_away.iter().map(|peer| peer.node.as_str()).collect::<Vec<_>>(), ["n1"]);
+    let kept_away = |peer: &DesiredPeer| (peer.node.clone(), peer.claim_number);
+    let kept_away: Vec<_> = document.replicas[0].peers.iter().map(kept_away).collect();
+    assert_eq!(kept_away, [("n1".to_owned(), number), ("n2".to_owned(), 0)]);
     assert_eq!(cluster.state.document("n1").unwrap(), before);
 
     assert_eq!(cluster.commit(claim).changes, Vec::new(), "claimed again, it is the same claim");
@@ -135,7 +136,9 @@ fn a_take_over_needs_the_claim_that_stands() {
     assert!(arbitration_of(&cluster).claim.is_some());
     cluster.applied(withdraw(take_over.claim_number));
     assert_eq!(arbitration_of(&cluster).claim, None);
-    assert!(!cluster.state.document("n2").unwrap().replicas[0].peers.iter().any(|peer| peer.kept_away));
+    assert!(
+        !cluster.state.document("n2").unwrap().replicas[0].peers.iter().any(|peer| peer.claim_number != 0)
+    );
     assert_eq!(cluster.commit(withdraw(take_over.claim_number)).changes, Vec::new(), "withdrawn already");
     assert!(cluster.is_stale(Kind::TakeOver(take_over.clone())), "none stands");
 
@@ -146,11 +149,22 @@ fn a_take_over_needs_the_claim_that_stands() {
 
 #[test]
 fn whatever_decides_otherwise_ends_the_claim() {
-    type Happens = fn(&Cluster) -> Vec<Kind>;
-    let table: [(&str, Happens); 3] = [
-        ("the owner goes on without the claimant", |cluster| vec![outdate_n2(cluster, "n1", 1)]),
-        ("the claimant's disk fails", |cluster| vec![outdate_n2(cluster, "", 0)]),
-        ("the owner lets go", |cluster| {
+    let lost = |cluster: &Cluster, node: &str| {
+        vec![Kind::NodeLost(NodeLost {
+            node: node.into(),
+            incarnation: cluster.state.node(node).unwrap().incarnation,
+            accept_data_loss: Vec::new(),
+        })]
+    };
+    let table: [(&str, &dyn Fn(&Cluster) -> Vec<Kind>); 6] = [
+        ("the owner's node is lost", &|cluster| lost(cluster, "n1")),
+        ("the claimant's node is lost", &|cluster| lost(cluster, "n2")),
+        ("the claimant's replica is to be removed", &|_| {
+            vec![Kind::DeleteReplica(DeleteReplica { resource: RESOURCE.into(), node: "n2".into() })]
+        }),
+        ("the owner goes on without the claimant", &|cluster| vec![outdate_n2(cluster, "n1", 1)]),
+        ("the claimant's disk fails", &|cluster| vec![outdate_n2(cluster, "", 0)]),
+        ("the owner lets go", &|cluster| {
             let attachment = cluster.state.attachment(RESOURCE, "n1").unwrap();
             vec![
                 Kind::DeleteAttachment(DeleteAttachment { resource: RESOURCE.into(), node: "n1".into() }),
