@@ -46,6 +46,7 @@ kill-matrix: setup
 
 check:
 	$(CARGO) fmt --all --check
+	rustfmt --edition 2024 --check tests/lab/preload/xstate.rs
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) deny check bans licenses sources
 

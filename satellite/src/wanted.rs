@@ -47,7 +47,7 @@ pub fn wanted(accepted: &Accepted) -> BTreeMap<ReplicaKey, Wanted> {
 
 #[cfg(test)]
 mod tests {
-    use hawser_proto::ids::Incarnation;
+    use hawser_proto::{ids::Incarnation, v1};
 
     use super::*;
 
@@ -70,5 +70,34 @@ mod tests {
         assert!(wanted("db", true, 12).says_the_same(&wanted("db", true, 13)));
         assert!(!wanted("db", true, 12).says_the_same(&wanted("log", true, 12)));
         assert!(!wanted("db", false, 12).says_the_same(&wanted("db", true, 12)));
+    }
+
+    #[test]
+    fn a_second_claim_is_another_order_than_the_first() {
+        let wanted = |claim_number| {
+            let peer = |node: &str, claim_number| v1::DesiredPeer {
+                node: node.into(),
+                kind: v1::ReplicaKind::Diskless.into(),
+                ip: "10.77.0.1".into(),
+                port: 7000,
+                claim_number,
+                ..Default::default()
+            };
+            let replica = v1::DesiredReplica {
+                resource: "db".into(),
+                layers: vec![v1::Layer::Drbd.into(), v1::Layer::Storage.into()],
+                drbd_generation: v1::DrbdGeneration::DrbdGeneration84.into(),
+                attachment: v1::DesiredAttachment::Detached.into(),
+                volumes: vec![v1::DesiredVolume::default()],
+                peers: vec![peer("n1", claim_number), peer("n2", 0)],
+                ..Default::default()
+            };
+            let document = v1::DesiredDocument { node: "n2".into(), ..Default::default() };
+            let desired = Desired::of_replica(&document, &replica);
+            assert!(desired.is_ok(), "{desired:?}");
+            Wanted { desired, fresh: true, version: DocumentVersion::new(1, 12) }
+        };
+        assert!(wanted(11).says_the_same(&wanted(11)));
+        assert!(!wanted(11).says_the_same(&wanted(12)));
     }
 }

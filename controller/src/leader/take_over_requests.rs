@@ -1,8 +1,8 @@
 //! Who asks this leader right now for what another node holds.
 //!
-//! A claim to take over stands for as long as somebody asks; one of which nobody here knows, because its request has ended or
-//! another member led then, is withdrawn. It must never outlive the requests: the guard that a request holds is all
-//! that there is.
+//! A claim to take over stands for as long as somebody asks; one of which nobody here knows, because its request has
+//! ended or another member led then, is withdrawn (`loops/claims.rs`). It must never outlive the requests: the guard
+//! that a request holds is all that there is.
 
 use std::{
     collections::BTreeMap,

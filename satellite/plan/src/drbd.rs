@@ -9,7 +9,7 @@ use hawser_proto::ids::{OutdateNumber, Revision};
 
 use crate::{
     desired::{Attachment, Peer, Replica},
-    observed::{ConnectionState, DiskState, KernelResource, Looked, Role},
+    observed::{ConnectionState, DiskState, KernelPeerVolume, KernelResource, Looked, Role},
     plan::{Next, Note, Plan, Question},
     situation::{Situation, connected},
     step::{Configuration, Connection, Step},
@@ -99,6 +99,7 @@ fn running(
     if diskless {
         let met = replica.peers.iter().any(|peer| connected(kernel, &peer.node).is_some());
         if met || !situation.behind(replica) {
+            turn_away(situation, replica, kernel, drbd, plan);
             plan.run(Step::AttachDisk { configuration: drbd.clone() });
         } else {
             plan.wait("this replica may be behind; its disk is attached once a peer is connected".to_owned());
@@ -116,6 +117,19 @@ fn running(
     if plan.runs() {
         return Next::Stop;
     }
+    turn_away(situation, replica, kernel, drbd, plan);
+    // With the connection down, the promotion may follow in the same go.
+    Next::Above
+}
+
+/// Takes this end down of whatever connection tries to reach a peer that is kept away.
+fn turn_away(
+    situation: &Situation<'_>,
+    replica: &Replica,
+    kernel: &KernelResource,
+    drbd: &Configuration,
+    plan: &mut Plan,
+) {
     for peer in replica.peers.iter().filter(|peer| holds_out(situation, replica, kernel, peer)) {
         if tries(kernel, peer) {
             // It may connect just before this: then nothing that is seen until it is down passes for a sync.
@@ -127,8 +141,6 @@ fn running(
             plan.wait(format!("keeps {} away, because this node is about to take over from it", peer.node));
         }
     }
-    // With the connection down, the promotion may follow in the same go.
-    Next::Above
 }
 
 /// Whether the kernel has a connection to the peer, or tries to have one.
@@ -203,8 +215,7 @@ pub(crate) fn fall_behind_first(
         return Next::Above;
     }
     let syncs_from_here = |peer: &&Peer| {
-        connected(kernel, &peer.node)
-            .is_some_and(|found| found.volumes.values().any(|volume| volume.disk == DiskState::Inconsistent))
+        connected(kernel, &peer.node).is_some_and(|found| found.volumes.values().any(is_target_of_a_sync))
             && all_disks(replica, kernel, |disk| disk == DiskState::UpToDate)
     };
     let owns = replica.owner == situation.node;
@@ -291,6 +302,12 @@ fn in_sync_with_a_peer(replica: &Replica, kernel: &KernelResource) -> bool {
                     .all(|volume| volume.disk == DiskState::UpToDate && volume.out_of_sync_bytes == 0)
         })
     })
+}
+
+/// Whether a sync from here to that volume has begun: DRBD says so of the replication before it does of the disk.
+fn is_target_of_a_sync(volume: &KernelPeerVolume) -> bool {
+    const FROM_HERE: [&str; 4] = ["StartingSyncS", "WFBitMapS", "SyncSource", "PausedSyncS"];
+    volume.disk == DiskState::Inconsistent || FROM_HERE.contains(&volume.replication.as_str())
 }
 
 /// Whether data is certainly not current, or not there.

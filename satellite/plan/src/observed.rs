@@ -186,7 +186,7 @@ pub struct KernelVolume {
 /// State of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConnectionState {
-    /// Does not try, e.g. after a split brain or an orderly disconnect.
+    /// Does not try, e.g. after a split brain, or because it keeps its peer away.
     StandAlone,
     /// On its way down.
     Disconnecting,

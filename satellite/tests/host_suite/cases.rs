@@ -70,6 +70,7 @@ const CASES: &[(&str, Case)] = cases![
     a_primary_that_is_turned_away_freezes_and_asks,
     a_cut_freezes_the_primary_until_the_arbiter_says_yes,
     a_healed_link_resyncs,
+    a_peer_without_its_disk_that_thaws_a_frozen_primary_has_to_sync,
     the_loser_returns_without_a_reboot,
     a_primary_lets_go_of_its_peer_and_goes_on_alone,
     a_replica_joins_a_primary_and_syncs,
@@ -287,6 +288,49 @@ impl<'a> Suite<'a> {
             self.close_and_demote().await?;
         }
         Ok(())
+    }
+
+    /// A peer that has booted and may be behind comes without its disk. It may meet a Primary that still waits for the
+    /// arbiter, and goes on because somebody is there again.
+    async fn a_peer_without_its_disk_that_thaws_a_frozen_primary_has_to_sync(&self) -> Outcome {
+        self.bench.arbiter(Arbiter::Silent).await;
+        if self.bench.side() == Side::A {
+            self.promote_and_open().await?;
+        }
+        self.bench.meet().await?;
+        self.bench.link(false).await;
+        if self.bench.side() == Side::A {
+            let mut writer = self.bench.write(GATE, 3).await;
+            self.until("frozen", |found| kernel(found).is_some_and(|kernel| kernel.suspended.fencing))
+                .await?;
+            self.bench.meet().await?;
+            self.bench.link(true).await;
+            self.until("thawed", |found| kernel(found).is_some_and(|kernel| !kernel.suspended.any())).await?;
+            check(writer.acknowledged().await, || "the write did not end".to_owned())?;
+            writer.kill().await;
+            drop(writer);
+            self.bench.meet().await?;
+            self.in_sync().await?;
+            self.close_and_demote().await?;
+            return self.bench.meet().await;
+        }
+        let configuration = self.configuration();
+        self.until("lost", |found| connection_state(found, self.peer()) != ConnectionState::Connected)
+            .await?;
+        self.twice(&Step::TakeDown { drbd_name: configuration.drbd_name.clone() }).await?;
+        let bring_up = Step::BringUp { configuration: configuration.clone(), attach: false, connect: true };
+        self.twice(&bring_up).await?;
+        self.bench.meet().await?;
+        self.bench.link(true).await;
+        self.until("met", |found| connection_state(found, self.peer()) == ConnectionState::Connected).await?;
+        self.bench.meet().await?;
+        self.twice(&Step::AttachDisk { configuration }).await?;
+        self.in_sync().await?;
+        self.bench.meet().await?;
+        self.promote_and_open().await?;
+        let record = self.bench.read(GATE).await;
+        check(record == 3, || format!("read record {record}"))?;
+        self.close_and_demote().await
     }
 
     async fn the_loser_returns_without_a_reboot(&self) -> Outcome {

@@ -67,19 +67,26 @@ pub fn verify_records(cluster: &Cluster, node: &str, acknowledged: u64) -> Resul
 
 /// Waits until every replica is UpToDate and none counts as outdated, and says how long it took.
 pub fn wait_until_whole(cluster: &Cluster, name: &str, limit: Duration) -> Result<Duration> {
+    // DRBD 8.4 connects a rebooted peer to a node that was frozen, thinks better of it, and syncs after all.
+    const SETTLED: Duration = Duration::from_secs(2);
     let began = Instant::now();
-    cluster.wait(&format!("{name} to be UpToDate everywhere"), limit, || {
+    let mut since = None;
+    let whole_since = cluster.wait(&format!("{name} to be UpToDate everywhere"), limit, || {
         let resource = resource(cluster, name)?;
         let nodes: Vec<_> = resource["replicas"].as_array().into_iter().flatten().collect();
         let whole = nodes.iter().all(|replica| replica["observed"]["volumes"][0]["disk"] == "up_to_date");
         let behind = resource["desired"]["arbitration"]["outdated"].as_array().is_none_or(Vec::is_empty);
-        Ok(if whole && behind {
-            Progress::Reached(())
+        if whole && behind {
+            let since = *since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= SETTLED {
+                return Ok(Progress::Reached(since));
+            }
         } else {
-            Progress::NotYet(cluster.must(&["resource", "show", name])?)
-        })
+            since = None;
+        }
+        Ok(Progress::NotYet(cluster.must(&["resource", "show", name])?))
     })?;
-    Ok(began.elapsed())
+    Ok(whole_since.duration_since(began))
 }
 
 /// Waits until every controller answers, one leads, and every node's satellite and pool are known to it: placement

@@ -10,14 +10,15 @@
 
 use core::cell::UnsafeCell;
 use core::ffi::{c_char, c_int, c_long, c_uint, c_void};
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 const PTRACE_GETREGSET: c_uint = 0x4204;
 const PTRACE_SETREGSET: c_uint = 0x4205;
 const NT_X86_XSTATE: usize = 0x202;
 /// Where the word lies that says which parts of an area are in use (Intel SDM volume 1, 13.4.2), and how long it is.
 const IN_USE: core::ops::Range<usize> = 512..520;
-/// The parts up to the protection keys lie within what the node keeps; the others beyond.
-const KEPT_PARTS: u64 = (1 << 10) - 1;
+/// The parts that lie within what the node keeps: up to the protection keys, and those of APX, which lie where MPX was.
+const KEPT_PARTS: u64 = ((1 << 10) - 1) | (1 << 19);
 /// More than any processor has: with AMX it is 11,008 bytes.
 const LARGEST: usize = 64 * 1024;
 
@@ -33,7 +34,7 @@ struct Whole(UnsafeCell<[u8; LARGEST]>);
 // SAFETY: a node's kernel has one processor, and calls `ptrace` on that one thread only.
 unsafe impl Sync for Whole {}
 
-/// Not on the stack: a kernel's stack has 16 KiB.
+/// Not on the stack: a kernel's stack has 16 KiB, and that of a process which is being made 4.
 static WHOLE: Whole = Whole(UnsafeCell::new([0; LARGEST]));
 
 type Ptrace = unsafe extern "C" fn(c_uint, c_int, *mut c_void, *mut c_void) -> c_long;
@@ -58,7 +59,7 @@ pub unsafe extern "C" fn ptrace(
     // SAFETY: the arguments are the caller's own.
     unsafe {
         if request == PTRACE_SETREGSET && address as usize == NT_X86_XSTATE {
-            set_extended(pid, &*data.cast::<Area>())
+            set_extended(pid, data.cast())
         } else {
             (next())(request, pid, address, data)
         }
@@ -67,7 +68,7 @@ pub unsafe extern "C" fn ptrace(
 
 /// # Safety
 /// `kept` is what PTRACE_SETREGSET was given.
-unsafe fn set_extended(pid: c_int, kept: &Area) -> c_long {
+unsafe fn set_extended(pid: c_int, kept: *mut Area) -> c_long {
     let note = NT_X86_XSTATE as *mut c_void;
     let whole = WHOLE.0.get().cast::<u8>();
     let mut all = Area { base: whole.cast(), length: LARGEST };
@@ -75,30 +76,37 @@ unsafe fn set_extended(pid: c_int, kept: &Area) -> c_long {
     // gives, that is less than what was just read into `all`.
     unsafe {
         let ptrace = next();
-        let refused = ptrace(PTRACE_SETREGSET, pid, note, core::ptr::from_ref(kept).cast_mut().cast());
-        if refused == 0 || kept.length < IN_USE.end {
+        // The host writes to `kept` how much it took.
+        let (base, length) = ((*kept).base.cast::<u8>(), (*kept).length);
+        let refused = ptrace(PTRACE_SETREGSET, pid, note, kept.cast());
+        if refused == 0 || length < IN_USE.end {
             return refused;
         }
         let unseen = ptrace(PTRACE_GETREGSET, pid, note, (&raw mut all).cast()) != 0;
-        if unseen || all.length <= kept.length {
+        if unseen || all.length <= length {
             return refused;
         }
         let in_use = whole.add(IN_USE.start).cast::<u64>();
         let beyond = in_use.read() & !KEPT_PARTS;
-        core::ptr::copy_nonoverlapping(kept.base.cast::<u8>(), whole, kept.length);
+        core::ptr::copy_nonoverlapping(base, whole, length);
         in_use.write((in_use.read() & KEPT_PARTS) | beyond);
         ptrace(PTRACE_SETREGSET, pid, note, (&raw mut all).cast())
     }
 }
 
-/// The C library's own.
+/// The C library's own, looked up by the first call: later ones may have a page of stack only.
 fn next() -> Ptrace {
     const RTLD_NEXT: *mut c_void = usize::MAX as *mut c_void;
+    static FOUND: AtomicPtr<c_void> = AtomicPtr::new(core::ptr::null_mut());
+    let mut found = FOUND.load(Ordering::Relaxed);
     // SAFETY: the name ends with a zero, and what it names has this type (ptrace(2)).
     unsafe {
-        let found = dlsym(RTLD_NEXT, c"ptrace".as_ptr());
         if found.is_null() {
-            abort();
+            found = dlsym(RTLD_NEXT, c"ptrace".as_ptr());
+            if found.is_null() {
+                abort();
+            }
+            FOUND.store(found, Ordering::Relaxed);
         }
         core::mem::transmute::<*mut c_void, Ptrace>(found)
     }

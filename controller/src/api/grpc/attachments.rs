@@ -155,7 +155,7 @@ impl Attachments {
             let Some(resource) = state.resource(name) else { return grant() };
             let moments = Moments { began: reign.began, asked, now };
             let decision = take_over::decide(&state, &reign.observed.picture(), resource, node, moments);
-            if decision != Decision::Grant {
+            if !matches!(decision, Decision::Grant | Decision::Refused(_)) {
                 asking.get_or_insert_with(|| reign.take_over_requests.begin(name, node));
             }
             let reason = match decision {

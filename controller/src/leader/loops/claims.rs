@@ -1,4 +1,5 @@
-//! A claim to take over of which this leader has no request is withdrawn: what the node keeps away may come again.
+//! A claim to take over of which this leader has no request is withdrawn: what the node keeps away may come again. A new
+//! leader is asked only once requests had the time to come to it.
 
 use hawser_proto::v1::{self, command::Command};
 use hawser_state::State;

@@ -184,6 +184,11 @@ fn who_is_about_to_take_over_keeps_the_owner_away_from_its_usable_disk() {
         assert_eq!(half_up.actions(), [""; 0], "{connection:?}");
         half_up.disk(DiskState::Diskless);
     }
+    let mut open = kept_away.clone();
+    open.remembered.current_in_boot = false;
+    open.disk(DiskState::Diskless);
+    open.peer().connection = ConnectionState::Connecting;
+    assert_eq!(open.actions(), ["turn-away", "attach-disk"]);
 
     type Change = fn(&mut Scene);
     let cases: [(&str, &[&str], Change); 5] = [

@@ -167,6 +167,11 @@ fn the_source_of_a_sync_changes_its_connection_afterwards() {
         assert_eq!((scene.actions().len(), scene.plan().questions.len()), (0, 0), "{owner:?} owns it");
         assert_eq!(scene.waits(), "changes the connection once n2 has synced from here");
     }
+    // It begins before the other disk is said to be Inconsistent.
+    scene.peer_disk(DiskState::Outdated);
+    scene.peer().volumes.get_mut(&0).unwrap().replication = "WFBitMapS".into();
+    assert_eq!((scene.actions().len(), scene.plan().questions.len()), (0, 0));
+    scene.peer().volumes.get_mut(&0).unwrap().replication = "Established".into();
     // A peer without a usable disk has nothing to sync with: whether it may be left is for the controllers to say.
     scene.wanted.owner = "n2".into();
     scene.peer_disk(DiskState::Failed);

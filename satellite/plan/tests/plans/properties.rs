@@ -338,7 +338,7 @@ proptest! {
             return Ok(());
         }
         let connects = |step: &&Step| matches!(step, Step::BringUp { attach: true, connect: true, .. });
-        prop_assert!(!steps(&plan).iter().any(|step| connects(&step)));
+        prop_assert!(!steps(&plan).iter().any(connects));
         let Some(kernel) = scene.found.kernel.present().filter(|kernel| kernel.role != Role::Primary) else {
             return Ok(());
         };
@@ -348,6 +348,9 @@ proptest! {
         if is_there || has(&plan, "attach-disk") {
             prop_assert!(!has(&plan, "connect"));
             prop_assert!(met || !has(&plan, "adjust"));
+            let at = |verb: &str| steps(&plan).iter().position(|step| step.verb() == verb);
+            let tries = kernel.peers.get("n2").is_some_and(|peer| peer.connection != ConnectionState::StandAlone);
+            prop_assert!(met || !tries || at("attach-disk").is_none() || at("turn-away") < at("attach-disk"));
         }
     }
 

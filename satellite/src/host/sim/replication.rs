@@ -177,7 +177,9 @@ impl State {
             for node in [a, b] {
                 self.settle_disk(node, drbd_name, true);
             }
-            return;
+            // A frozen Primary goes on beside a peer without a disk, and notes in its bitmap what that one misses.
+            self.exchange(a, b, drbd_name);
+            return self.replicate_waiting(a, b, drbd_name);
         };
         let (source, target) = match ahead(&first, &second) {
             Ahead::Nobody => {
@@ -358,10 +360,12 @@ impl State {
         }
     }
 
-    /// The handler of a frozen Primary ended.
+    /// The handler of a frozen Primary ended. Its answer is for a peer that is away: 8.4 ignores it once there is a
+    /// connection again (`drbd_try_outdate_peer`).
     pub(super) fn arbiter_answered(&mut self, node: &str, drbd_name: &str, status: i32) {
         let Some(resource) = self.resource(node, drbd_name) else { return };
-        if status == 4 && resource.suspended.fencing {
+        let is_away = resource.connection != ConnectionState::Connected;
+        if status == 4 && resource.suspended.fencing && is_away {
             resource.suspended.fencing = false;
             resource.peer_disk = DiskState::Outdated;
             resource.new_generation_due = true;

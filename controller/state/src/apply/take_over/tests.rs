@@ -156,7 +156,8 @@ fn whatever_decides_otherwise_ends_the_claim() {
             accept_data_loss: Vec::new(),
         })]
     };
-    let table: [(&str, &dyn Fn(&Cluster) -> Vec<Kind>); 6] = [
+    type Happens<'a> = &'a dyn Fn(&Cluster) -> Vec<Kind>;
+    let table: [(&str, Happens<'_>); 6] = [
         ("the owner's node is lost", &|cluster| lost(cluster, "n1")),
         ("the claimant's node is lost", &|cluster| lost(cluster, "n2")),
         ("the claimant's replica is to be removed", &|_| {
