@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 use hawser_proto::v1::{self, watch_service_server::WatchService};
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep},
+    time::{Instant, sleep_until},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -75,10 +75,11 @@ impl Watcher {
             return;
         }
         let mut last_said = Instant::now();
+        let mut leaderless_since = None;
         loop {
             let event = tokio::select! {
                 event = self.subscription.next(BOOKMARK_INTERVAL) => event,
-                () = stays_leaderless(&mut self.standing) => {
+                () = stays_leaderless(&mut self.standing, &mut leaderless_since) => {
                     let _nobody_listens = self.sender.send(Err(self.cut_off().into())).await;
                     return;
                 }
@@ -116,20 +117,66 @@ impl Watcher {
     }
 }
 
-/// Completes once no leader has been known for the whole limit.
-async fn stays_leaderless(standing: &mut watch::Receiver<Standing>) {
+/// Completes once no leader has been known for the whole limit. `since` is when that began; a member that stands for
+/// leader again and again is leaderless all the while.
+async fn stays_leaderless(standing: &mut watch::Receiver<Standing>, since: &mut Option<Instant>) {
     loop {
-        let leaderless = matches!(*standing.borrow_and_update(), Standing::Leaderless);
+        if matches!(*standing.borrow_and_update(), Standing::Leaderless) {
+            since.get_or_insert_with(Instant::now);
+        } else {
+            *since = None;
+        }
         let over = async {
-            if leaderless {
-                sleep(LEADERLESS_LIMIT).await;
-            } else {
-                std::future::pending::<()>().await;
+            match since {
+                Some(since) => sleep_until(*since + LEADERLESS_LIMIT).await,
+                None => std::future::pending::<()>().await,
             }
         };
         tokio::select! {
             changed = standing.changed() => if changed.is_err() { return },
             () = over => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn neither_bookmarks_nor_vain_elections_put_off_the_end_of_a_watch_without_a_leader() {
+        let (sender, mut standing) = watch::channel(Standing::Following(v1::Member::default()));
+        let mut since = None;
+        let second = Duration::from_secs(1);
+        assert!(timeout(LEADERLESS_LIMIT * 2, stays_leaderless(&mut standing, &mut since)).await.is_err());
+
+        let began = Instant::now();
+        sender.send_replace(Standing::Leaderless);
+        let elections = tokio::spawn(async move {
+            loop {
+                sleep(second).await;
+                sender.send_replace(Standing::Leaderless);
+            }
+        });
+        // A bookmark that is due begins the wait anew.
+        while timeout(second * 2, stays_leaderless(&mut standing, &mut since)).await.is_err() {
+            assert!(began.elapsed() < LEADERLESS_LIMIT * 2, "it never ends");
+        }
+        assert_eq!(began.elapsed(), LEADERLESS_LIMIT);
+        elections.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_comes_in_between_begins_the_time_anew() {
+        let (sender, mut standing) = watch::channel(Standing::Leaderless);
+        let mut since = None;
+        let almost = LEADERLESS_LIMIT - Duration::from_secs(1);
+        assert!(timeout(almost, stays_leaderless(&mut standing, &mut since)).await.is_err());
+        sender.send_replace(Standing::Following(v1::Member::default()));
+        assert!(timeout(almost, stays_leaderless(&mut standing, &mut since)).await.is_err());
+        sender.send_replace(Standing::Leaderless);
+        assert!(timeout(almost, stays_leaderless(&mut standing, &mut since)).await.is_err());
     }
 }
