@@ -107,7 +107,7 @@ struct Satellite {
     without_power: watch::Receiver<BTreeSet<String>>,
     document: v1::DesiredDocument,
     /// Replicas that were reported, by their incarnations: attached or not, and how many peers were lost.
-    reported: BTreeMap<u64, (bool, usize)>,
+    reported: BTreeMap<u64, (bool, usize, u64)>,
     /// Removals that were reported.
     removed: BTreeSet<u64>,
     /// What the arbiter was asked: resource and peer.
@@ -235,7 +235,8 @@ impl Satellite {
         let new = document.replicas.iter().filter(|replica| {
             let attached = is_primary(replica, &lost);
             let peers_lost = replica.peers.iter().filter(|peer| lost.contains(&peer.node)).count();
-            let told = (attached, peers_lost);
+            let claim = replica.peers.iter().map(|peer| peer.claim_number).max().unwrap_or_default();
+            let told = (attached, peers_lost, claim);
             self.reported.insert(replica.replica_incarnation, told) != Some(told)
         });
         let replicas: Vec<_> =
