@@ -143,15 +143,12 @@ impl Resource {
     pub(crate) fn describe(&self, width: Option<u16>, _now: Timestamp) -> String {
         let desired = &self.desired;
         let arbitration = &desired.arbitration;
-        let owner = match (&arbitration.owner, &arbitration.claim) {
-            (Some(node), None) => format!("{node} (generation {})", arbitration.generation),
-            (Some(node), Some(claim)) => {
-                format!(
-                    "{node} (generation {}), {} is about to take over",
-                    arbitration.generation, claim.node
-                )
-            }
-            (None, _) => "nobody".to_owned(),
+        let claim = arbitration.claim.as_ref();
+        let about_to =
+            claim.map(|claim| format!(", {} is about to take over", claim.node)).unwrap_or_default();
+        let owner = match &arbitration.owner {
+            Some(node) => format!("{node} (generation {}){about_to}", arbitration.generation),
+            None => "nobody".to_owned(),
         };
         let outdated: Vec<&str> = arbitration.outdated.iter().map(|replica| replica.node.as_str()).collect();
         let mut text = pairs(&[

@@ -5,7 +5,7 @@
 //! right must never go to a node that did not claim it, nor under another claim than the one that it was seen under.
 
 use hawser_proto::{
-    ids::OutdateNumber,
+    ids::{OutdateNumber, OwnerGeneration},
     v1::{
         Arbitration, Attachment, AttachmentLifecycle, ClaimTakeOver, OperationKind, OperationReason,
         OperationState, Resource, TakeOver, TakeOverClaim, WithdrawClaim,
@@ -28,12 +28,7 @@ pub(super) fn claim(transaction: &mut Transaction<'_>, command: &ClaimTakeOver) 
     let meant = resource::named(transaction, &command.resource, command.resource_incarnation())?;
     let resource = attachment::attachable(transaction, &meant.name)?;
     let arbitration = resource.arbitration.clone().unwrap_or_default();
-    let is_held = !arbitration.owner.is_empty() && arbitration.owner != command.node;
-    if !is_held || arbitration.generation() != command.from_generation() {
-        return Err(Denial::stale(format!("resource {}: {}", resource.name, in_words(&arbitration))));
-    }
-    attachment::existing(transaction, &resource.name, &command.node)?;
-    check_may_own(transaction, &resource, &command.node)?;
+    check_may_take(transaction, &resource, &arbitration, &command.node, command.from_generation())?;
     match &arbitration.claim {
         Some(claim) if claim.node == command.node => return Ok(Success::DONE),
         Some(claim) => {
@@ -72,11 +67,7 @@ pub(super) fn take_over(transaction: &mut Transaction<'_>, command: &TakeOver) -
     {
         return Ok(existing);
     }
-    if arbitration.generation() != command.from_generation() || arbitration.owner.is_empty() {
-        return Err(Denial::stale(format!("resource {}: {}", resource.name, in_words(&arbitration))));
-    }
-    attachment::existing(transaction, &resource.name, &command.node)?;
-    check_may_own(transaction, &resource, &command.node)?;
+    check_may_take(transaction, &resource, &arbitration, &command.node, command.from_generation())?;
     let is_claimed = arbitration
         .claim
         .as_ref()
@@ -94,6 +85,22 @@ pub(super) fn take_over(transaction: &mut Transaction<'_>, command: &TakeOver) -
     let resource = Resource { arbitration: Some(arbitration), ..resource };
     let granted = attachment::grant(transaction, resource, &command.node, mode)?;
     Ok(Success { taken_over_from: old_owner, ..granted })
+}
+
+/// Whether another node holds the resource at that generation, and `node` may have it.
+fn check_may_take(
+    transaction: &Transaction<'_>,
+    resource: &Resource,
+    arbitration: &Arbitration,
+    node: &str,
+    from_generation: OwnerGeneration,
+) -> Verdict<()> {
+    let is_held = !arbitration.owner.is_empty() && arbitration.owner != node;
+    if !is_held || arbitration.generation() != from_generation {
+        return Err(Denial::stale(format!("resource {}: {}", resource.name, in_words(arbitration))));
+    }
+    attachment::existing(transaction, &resource.name, node)?;
+    check_may_own(transaction, resource, node)
 }
 
 fn revoke(transaction: &mut Transaction<'_>, resource: &str, node: &str, taken_by: &str) {

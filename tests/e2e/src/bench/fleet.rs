@@ -106,7 +106,8 @@ struct Satellite {
     sequence: u64,
     without_power: watch::Receiver<BTreeSet<String>>,
     document: v1::DesiredDocument,
-    /// Replicas that were reported, by their incarnations: attached or not, and how many peers were lost.
+    /// Replicas that were reported, by their incarnations: attached or not, how many peers were lost,
+    /// and the claim that they were reported under.
     reported: BTreeMap<u64, (bool, usize, u64)>,
     /// Removals that were reported.
     removed: BTreeSet<u64>,
