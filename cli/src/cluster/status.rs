@@ -121,9 +121,11 @@ fn nobody_answered<T>(answers: Vec<(String, Result<T, Unanswered>)>, within: Dur
 impl ClusterStatus {
     /// From each endpoint's answer; `None` if there is none.
     fn of(answers: &[(String, Result<v1::GetStatusResponse, Unanswered>)]) -> Option<Self> {
-        // Who knows of the highest term knows most; at the same term, who has a quorum.
+        // Who knows of the highest term knows most; at the same term, who has a quorum, and then who has applied most.
         let given = || answers.iter().filter_map(|(_, answer)| answer.as_ref().ok());
-        let best = given().max_by_key(|answer| (answer.term, answer.has_quorum, answer.leader != 0))?;
+        let best = given().max_by_key(|answer| {
+            (answer.term, answer.has_quorum, answer.leader != 0, answer.applied_revision)
+        })?;
         let leader = best
             .members
             .iter()
@@ -295,6 +297,20 @@ mod tests {
         assert!(status.has_quorum);
         insta::assert_snapshot!(status.describe(None, Timestamp::UNIX_EPOCH));
         insta::assert_snapshot!(serde_json::to_string_pretty(&status).unwrap());
+    }
+
+    #[test]
+    fn of_equals_the_one_that_has_applied_most_is_believed() {
+        let ahead = v1::GetStatusResponse { applied_revision: 41, ..answer("n1", 4, 2, true) };
+        let behind = || {
+            let mut answer = answer("n3", 4, 2, true);
+            answer.members.pop();
+            answer
+        };
+        for answers in [[ahead.clone(), behind()], [behind(), ahead]] {
+            let answers = answers.map(|answer| (answer.member.clone(), Ok(answer)));
+            assert_eq!(ClusterStatus::of(&answers).unwrap().members.len(), 3);
+        }
     }
 
     #[test]
