@@ -64,8 +64,9 @@ struct Run {
     interface: String,
     #[arg(long)]
     volume_group: String,
+    /// In that volume group; without it, volumes are cut from the group itself.
     #[arg(long)]
-    thin_pool: String,
+    thin_pool: Option<String>,
     /// Passed to LVM's commands as `--config`.
     #[arg(long)]
     lvm_config: Option<String>,
@@ -174,10 +175,22 @@ impl Bench for RealBench {
     }
 
     fn provider(&self) -> Provider {
-        Provider::LvmThin {
-            volume_group: self.run.volume_group.clone(),
-            thin_pool: self.run.thin_pool.clone(),
+        let volume_group = self.run.volume_group.clone();
+        match self.run.thin_pool.clone() {
+            Some(thin_pool) => Provider::LvmThin { volume_group, thin_pool },
+            None => Provider::Lvm { volume_group },
         }
+    }
+
+    async fn unfinish(&self, name: &str) -> bool {
+        let half_made = self.run.thin_pool.is_none();
+        if half_made {
+            let volume = format!("{}/{name}", self.run.volume_group);
+            self.lvm("lvchange", &["--addtag", "hawser-unwiped", &volume]);
+            // The host remembers its own volume; it hears of changes by others when it looks at the pool.
+            self.host.pool(&self.provider()).await.unwrap();
+        }
+        half_made
     }
 
     fn peers(&self, port: u16) -> Vec<DrbdPeer> {
@@ -239,8 +252,14 @@ impl Bench for RealBench {
     }
 
     async fn make_foreign_volume(&self, name: &str) {
-        let pool = format!("{}/{}", self.run.volume_group, self.run.thin_pool);
-        self.lvm("lvcreate", &["-y", "--type", "thin", "-V", "8M", "--thinpool", &pool, "-n", name]);
+        let group = &self.run.volume_group;
+        match &self.run.thin_pool {
+            Some(thin_pool) => {
+                let pool = format!("{group}/{thin_pool}");
+                self.lvm("lvcreate", &["-y", "--type", "thin", "-V", "8M", "--thinpool", &pool, "-n", name]);
+            }
+            None => self.lvm("lvcreate", &["-y", "-Wn", "-Zn", "-L", "8M", "-n", name, group]),
+        }
     }
 
     async fn remove_foreign_volume(&self, name: &str) {

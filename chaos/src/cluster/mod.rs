@@ -47,6 +47,8 @@ const PORT: u16 = 6470;
 /// The volume group and the thin pool of every node.
 const GROUP: &str = "vg0";
 const POOL: &str = "thin";
+/// The volume group of every node that volumes are cut from.
+const THICK_GROUP: &str = "vg1";
 /// All processes run in turn, each for so long.
 const TICK: Duration = Duration::from_millis(2);
 /// The day on which every simulation begins, in milliseconds since 1970.
@@ -252,7 +254,7 @@ impl Cluster {
 
     /// Fills the pool of a node, or frees it again.
     pub(crate) fn fill_pool(&self, name: &str, full: bool) {
-        self.kernels.act(|| self.world.fill_pool(name, GROUP, POOL, full));
+        self.kernels.act(|| self.world.fill_pools(name, full));
     }
 
     /// Who has not yet left everything as it should stay.

@@ -1,10 +1,11 @@
 //! 5: a copy counts as complete only by creation together with all others, or by sync. So whichever counts, in Raft or
-//! in DRBD, holds every write that was acknowledged.
+//! in DRBD, holds every write that was acknowledged; and copies that DRBD takes for equal are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use hawser_plan::observed::DiskState;
+use hawser_plan::observed::{ConnectionState, DiskState};
 use hawser_proto::v1;
+use hawser_satellite::host::sim::{NodeSeen, ResourceSeen};
 
 use super::seen::{Seen, is_outdated, keeps_a_copy};
 
@@ -17,6 +18,7 @@ pub(super) struct Copies {
 impl Copies {
     pub(super) fn check(&mut self, seen: &Seen) -> Vec<String> {
         let mut found = counted_by_raft(seen);
+        found.extend(equal_to_drbd(seen));
         let mut up_to_date = BTreeSet::new();
         for node in &seen.nodes {
             for resource in node.resources.iter().filter(|resource| resource.disk == DiskState::UpToDate) {
@@ -61,6 +63,32 @@ fn counted_by_raft(seen: &Seen) -> Vec<String> {
     found
 }
 
+/// Two disks that are UpToDate and connected are the same, also where nobody has written.
+fn equal_to_drbd(seen: &Seen) -> Vec<String> {
+    let counts = |resource: &&ResourceSeen| {
+        resource.disk == DiskState::UpToDate && resource.connection == ConnectionState::Connected
+    };
+    let mut first: BTreeMap<&str, (&NodeSeen, &ResourceSeen, &BTreeMap<u64, u64>)> = BTreeMap::new();
+    let mut found = Vec::new();
+    for node in &seen.nodes {
+        for resource in node.resources.iter().filter(counts) {
+            let volume = node.volumes.iter().find(|volume| volume.name == resource.volume);
+            let Some(blocks) = volume.map(|volume| &volume.blocks) else { continue };
+            let (other, peer, equal) = first.entry(&resource.drbd_name).or_insert((node, resource, blocks));
+            let under_way = |at: &u64| resource.under_way.contains(at) || peer.under_way.contains(at);
+            let differs =
+                |at: &&u64| blocks.get(at).unwrap_or(&0) != equal.get(at).unwrap_or(&0) && !under_way(at);
+            if let Some(block) = blocks.keys().chain(equal.keys()).find(differs) {
+                found.push(format!(
+                    "invariant 5: the disks of {} on {} and {} are UpToDate and connected, but block {block} differs",
+                    resource.drbd_name, other.name, node.name
+                ));
+            }
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,7 +105,7 @@ mod tests {
 
         let found = Copies::default().check(&behind(in_order()));
 
-        assert_eq!(found.len(), 2, "Raft and DRBD call it complete: {found:?}");
+        assert_eq!(found.len(), 3, "Raft and DRBD call it complete, and DRBD equal to its peer: {found:?}");
     }
 
     #[test]
@@ -97,7 +125,17 @@ mod tests {
         risen.nodes[1].resources[0].disk = DiskState::UpToDate;
         let found = copies.check(&risen);
 
-        assert_eq!(found.len(), 1, "without a sync it must not become UpToDate: {found:?}");
-        assert!(found[0].contains(DATA), "{found:?}");
+        assert_eq!(found.len(), 2, "without a sync it must not become UpToDate: {found:?}");
+        assert!(found.iter().all(|found| found.contains(DATA)), "{found:?}");
+    }
+
+    #[test]
+    fn copies_that_drbd_takes_for_equal_are_equal_where_nobody_has_written() {
+        let mut seen = in_order();
+        seen.nodes[1].volumes[0].blocks.insert(77, 1);
+        assert_eq!(Copies::default().check(&seen).len(), 1);
+
+        seen.nodes[1].resources[0].connection = ConnectionState::Connecting;
+        assert_eq!(Copies::default().check(&seen), Vec::<String>::new(), "DRBD does not say so");
     }
 }

@@ -1,6 +1,9 @@
 //! A small moment for the checkers' tests: resource "data" on n1 and n2, attached on n1, in order, to be spoilt.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use hawser_plan::observed::{ConnectionState, DiskState, Role};
 use hawser_proto::v1::{self, snapshot_record::Record};
@@ -119,6 +122,7 @@ pub(super) fn in_order() -> Seen {
             disk: DiskState::UpToDate,
             volume: format!("{DATA}-0"),
             connection: ConnectionState::Connected,
+            under_way: BTreeSet::new(),
         }],
         volumes: vec![VolumeSeen {
             group: "vg0".into(),

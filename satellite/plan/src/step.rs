@@ -104,6 +104,8 @@ pub struct Metadata {
     /// `Some`: start from this current UUID, flagged consistent and up to date, so that no first sync is
     /// needed. Only on a volume that was made in this very creation. `None`: start inconsistent and sync.
     pub day0: Option<u64>,
+    /// Peers start from the same UUID: refused where new volumes do not read zero, for then they are not equal.
+    pub equal_peers: bool,
 }
 
 /// One volume as the configuration has it.

@@ -10,7 +10,7 @@ use crate::{
     observed::{BackingFound, DiskState, Looked, ReplicaFound},
     plan::{Next, Note, Plan},
     situation::Situation,
-    step::{BackingVolume, Metadata, Provider, Step},
+    step::{BackingVolume, Metadata, Step},
 };
 
 /// Plans backing volumes and metadata.
@@ -80,7 +80,8 @@ pub(crate) fn plan(situation: &Situation<'_>, replica: &Replica, plan: &mut Plan
                 size_bytes: volume.size_bytes,
                 generation: drbd.generation,
                 maximum_peers: replica.maximum_peers,
-                day0: replica.day0.filter(|_| reads_zero(&backing.provider)),
+                day0: replica.day0.filter(|_| replica.outdated_number.is_none()),
+                equal_peers: replica.peers.iter().any(|peer| peer.diskful && peer.outdated_number.is_none()),
             }));
         }
     }
@@ -107,13 +108,5 @@ pub(crate) fn foreign(wanted: &BackingVolume, found: &BackingFound) -> Option<St
             wanted.name, mark.volume, mark.resource, mark.replica_incarnation
         )),
         None => Some(format!("{} does not carry Hawser's mark; it is left alone", wanted.name)),
-    }
-}
-
-/// Whether a new volume is all zeroes on every replica alike, so that replicas made together are equal.
-fn reads_zero(provider: &Provider) -> bool {
-    match provider {
-        Provider::LvmThin { .. } | Provider::Zfs { .. } | Provider::Directory { .. } => true,
-        Provider::Lvm { .. } => false,
     }
 }

@@ -223,6 +223,7 @@ fn exit(code: &Option<i32>) -> String {
 pub fn package_of(program: &str) -> Option<&'static str> {
     match program {
         "drbdadm" | "drbdsetup" | "drbdmeta" => Some("drbd-utils"),
+        "blkdiscard" => Some("util-linux"),
         "lvs" | "vgs" | "pvs" | "lvcreate" | "lvremove" | "lvchange" => Some("lvm2"),
         "dmsetup" => Some("dmsetup"),
         "modprobe" => Some("kmod"),

@@ -25,8 +25,19 @@ pub struct Facts {
     pub missing: Vec<String>,
 }
 
-const TOOLS: [&str; 9] =
-    ["drbdadm", "drbdsetup", "drbdmeta", "lvs", "lvcreate", "lvchange", "lvremove", "dmsetup", "modprobe"];
+const TOOLS: [&str; 11] = [
+    "drbdadm",
+    "drbdsetup",
+    "drbdmeta",
+    "lvs",
+    "vgs",
+    "lvcreate",
+    "lvchange",
+    "lvremove",
+    "blkdiscard",
+    "dmsetup",
+    "modprobe",
+];
 const MODULES: [&str; 3] = ["drbd", "dm_mod", "dm_thin_pool"];
 const MODPROBE: Duration = Duration::from_secs(10);
 

@@ -7,7 +7,7 @@
 //! * [`command`]: runs a program; [`deadline`] shares a time among several. [`beside`]: what may wait for a disk.
 //!   [`devices`]: sysfs and block devices. [`facts`]: what the node can do. [`numbers`]: minors and ports that the
 //!   kernel holds.
-//! * [`storage`]: what volumes are cut from; [`lvm_thin`] with [`lvm_report`].
+//! * [`storage`]: what volumes are cut from; [`lvm`]: thin pools and volume groups.
 //! * [`drbd`]: configuration, metadata, events and the driver of each generation.
 //! * [`gate`]: the map that consumers open; [`openers`]: who does.
 
@@ -18,8 +18,7 @@ pub mod devices;
 pub mod drbd;
 pub mod facts;
 pub mod gate;
-pub mod lvm_report;
-pub mod lvm_thin;
+pub mod lvm;
 pub mod numbers;
 pub mod openers;
 mod percentage;

@@ -35,7 +35,7 @@ use super::{
     },
     facts,
     gate::Gates,
-    lvm_thin::{Lvm, LvmThinPool},
+    lvm::{Lvm, thick::LvmVolumeGroup, thin::LvmThinPool},
     numbers, openers,
     storage::StorageProvider,
 };
@@ -103,14 +103,13 @@ impl SystemHost {
             Provider::LvmThin { volume_group, thin_pool } => {
                 return Ok(Box::new(LvmThinPool::new(Arc::clone(&self.lvm), volume_group, thin_pool)));
             }
-            Provider::Lvm { .. } => "storage from an LVM volume group without a thin pool",
+            Provider::Lvm { volume_group } => {
+                return Ok(Box::new(LvmVolumeGroup::new(Arc::clone(&self.lvm), volume_group)));
+            }
             Provider::Zfs { .. } => "ZFS storage",
             Provider::Directory { .. } => "storage in a directory",
         };
-        Err(HostError::Unsupported {
-            what: other.to_owned(),
-            reason: "this release has LVM thin pools only".to_owned(),
-        })
+        Err(HostError::Unsupported { what: other.to_owned(), reason: "this release has LVM only".to_owned() })
     }
 
     fn driver(&self, generation: Generation) -> Result<&dyn DrbdDriver, HostError> {
@@ -138,7 +137,7 @@ impl SystemHost {
         deadline: &Deadline,
     ) -> Result<(), HostError> {
         let provider = self.provider(&metadata.backing.provider)?;
-        if metadata.day0.is_some() {
+        if metadata.day0.is_some() && metadata.equal_peers {
             provider.new_volumes_read_zero(deadline).await?;
         }
         let device = provider.device(&metadata.backing.name);

@@ -42,6 +42,9 @@ pub(crate) trait Bench: Send + Sync {
     fn side(&self) -> Side;
     /// The pool on this node.
     fn provider(&self) -> Provider;
+    /// Brings a volume back to the moment in which it was made and is not fit for use yet. `false`: its kind has no such
+    /// moment here.
+    async fn unfinish(&self, name: &str) -> bool;
     /// Both replicas, side A's first, with ports from `port`.
     fn peers(&self, port: u16) -> Vec<DrbdPeer>;
     /// Waits until the other side is here too.

@@ -10,7 +10,7 @@ use hawser_plan::{
     },
     step::{
         BackingVolume, Configuration, Connection, DrbdVolume, Gate, GateTarget, Generation, Metadata,
-        SharedSecret, Step,
+        Provider, SharedSecret, Step,
     },
 };
 use hawser_proto::ids::Incarnation;
@@ -63,7 +63,8 @@ const CASES: &[(&str, Case)] = cases![
     the_node_tells_what_it_is,
     a_volume_is_made_once_and_removed_only_by_its_mark,
     what_is_not_hawsers_is_left_alone,
-    two_replicas_start_equal_without_a_sync,
+    a_volume_whose_making_was_interrupted_is_finished,
+    two_replicas_start_equal_without_a_sync_or_one_from_the_other,
     a_changed_configuration_is_followed_only_when_it_was_adjusted,
     a_primary_opens_its_gate_and_cannot_leave_while_it_is_held,
     the_peer_reads_what_was_written,
@@ -136,12 +137,38 @@ impl<'a> Suite<'a> {
         outcome
     }
 
-    async fn two_replicas_start_equal_without_a_sync(&self) -> Outcome {
+    async fn a_volume_whose_making_was_interrupted_is_finished(&self) -> Outcome {
+        let volume = self.backing();
+        self.execute(&Step::EnsureBackingVolume(volume.clone())).await?;
+        self.execute(&Step::CreateMetadata(self.metadata(None))).await?;
+        if self.bench.unfinish(&volume.name).await {
+            let usable = |found: &ReplicaFound| found.backing[&0].present().map(|volume| volume.active);
+            let found = self.until("half made", |found| usable(found) != Some(true)).await?;
+            check(usable(&found) == Some(false), || format!("half made: {:?}", found.backing))?;
+            self.twice(&Step::EnsureBackingVolume(volume.clone())).await?;
+            let found = self.look().await;
+            check(usable(&found) == Some(true), || format!("finished: {:?}", found.backing))?;
+            // Of what lay there nothing is found.
+            self.execute(&Step::CreateMetadata(self.first_metadata())).await?;
+        }
+        self.execute(&Step::RemoveBackingVolume(volume)).await
+    }
+
+    async fn two_replicas_start_equal_without_a_sync_or_one_from_the_other(&self) -> Outcome {
         let configuration = self.configuration();
         self.twice(&Step::EnsureBackingVolume(self.backing())).await?;
-        self.twice(&Step::CreateMetadata(self.metadata(Some(DAY0)))).await?;
-        self.refused(&Step::CreateMetadata(self.metadata(Some(DAY0 + 2)))).await?;
-        self.refused(&Step::CreateMetadata(self.metadata(None))).await?;
+        let first = self.first_metadata();
+        if self.new_volumes_read_zero() {
+            self.twice(&Step::CreateMetadata(first)).await?;
+        } else {
+            self.refused(&Step::CreateMetadata(Metadata { equal_peers: true, ..self.metadata(Some(DAY0)) }))
+                .await?;
+            self.twice(&Step::CreateMetadata(first)).await?;
+        }
+        if self.new_volumes_read_zero() || self.bench.side() == Side::A {
+            self.refused(&Step::CreateMetadata(self.metadata(Some(DAY0 + 2)))).await?;
+            self.refused(&Step::CreateMetadata(self.metadata(None))).await?;
+        }
         self.twice(&Step::WriteConfiguration(configuration.clone())).await?;
         let bring_up = Step::BringUp { configuration: configuration.clone(), attach: true, connect: true };
         self.twice(&bring_up).await?;
@@ -499,7 +526,7 @@ impl<'a> Suite<'a> {
     /// Makes this side's replica, ready to start equal with the other's.
     pub(crate) async fn create(&self) -> Outcome {
         self.execute(&Step::EnsureBackingVolume(self.backing())).await?;
-        self.execute(&Step::CreateMetadata(self.metadata(Some(DAY0)))).await?;
+        self.execute(&Step::CreateMetadata(self.first_metadata())).await?;
         self.start_again().await
     }
 
@@ -529,6 +556,18 @@ impl<'a> Suite<'a> {
         }
     }
 
+    fn new_volumes_read_zero(&self) -> bool {
+        !matches!(self.bench.provider(), Provider::Lvm { .. })
+    }
+
+    /// That of a replica which is made together with the other one: equal to it, or else B syncs from A.
+    fn first_metadata(&self) -> Metadata {
+        if self.new_volumes_read_zero() {
+            return Metadata { equal_peers: true, ..self.metadata(Some(DAY0)) };
+        }
+        self.metadata((self.bench.side() == Side::A).then_some(DAY0))
+    }
+
     fn metadata(&self, day0: Option<u64>) -> Metadata {
         Metadata {
             drbd_name: NAME.to_owned(),
@@ -539,6 +578,7 @@ impl<'a> Suite<'a> {
             generation: Generation::V8_4,
             maximum_peers: 1,
             day0,
+            equal_peers: false,
         }
     }
 

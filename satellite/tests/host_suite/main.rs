@@ -39,6 +39,7 @@ impl FencePeer for Handler {
 
 struct SimBench {
     world: SimWorld,
+    provider: Provider,
     host: SimHost,
     side: Side,
     answer: watch::Sender<Arbiter>,
@@ -62,7 +63,11 @@ impl Bench for SimBench {
     }
 
     fn provider(&self) -> Provider {
-        Provider::LvmThin { volume_group: "vg0".to_owned(), thin_pool: "thin".to_owned() }
+        self.provider.clone()
+    }
+
+    async fn unfinish(&self, _: &str) -> bool {
+        false
     }
 
     fn peers(&self, port: u16) -> Vec<DrbdPeer> {
@@ -140,19 +145,40 @@ impl Writer for SimWriter {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_simulated_host_passes_the_suite() {
-    let answers = [(); 2].map(|()| watch::Sender::new(Arbiter::Silent));
-    let world = SimWorld::new(Handler([answers[0].subscribe(), answers[1].subscribe()]));
+fn thin() -> Provider {
+    Provider::LvmThin { volume_group: "vg0".to_owned(), thin_pool: "thin".to_owned() }
+}
+
+fn thick() -> Provider {
+    Provider::Lvm { volume_group: "vg0".to_owned() }
+}
+
+/// Gives a world both nodes, with one pool of every kind.
+fn add_nodes(world: &SimWorld) {
     for (node, ip) in NODES {
         world.add_node(node, ip.parse().unwrap(), "vg0", "thin", 1 << 30);
+        world.add_volume_group(node, "vg0", 1 << 30);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_simulated_host_passes_the_suite() {
+    for provider in [thin(), thick()] {
+        passes_the_suite(provider).await;
+    }
+}
+
+async fn passes_the_suite(provider: Provider) {
+    let answers = [(); 2].map(|()| watch::Sender::new(Arbiter::Silent));
+    let world = SimWorld::new(Handler([answers[0].subscribe(), answers[1].subscribe()]));
+    add_nodes(&world);
     let both = Arc::new(Barrier::new(2));
     let failures = Arc::new(Mutex::new(Vec::new()));
     let mut sides = Vec::new();
     for (side, answer) in [Side::A, Side::B].into_iter().zip(answers) {
         let host = world.host(NODES[usize::from(side == Side::B)].0);
-        let bench = SimBench { world: world.clone(), host, side, answer, both: Arc::clone(&both) };
+        let (world, provider) = (world.clone(), provider.clone());
+        let bench = SimBench { world, provider, host, side, answer, both: Arc::clone(&both) };
         let failures = Arc::clone(&failures);
         sides.push(tokio::spawn(async move {
             let mut cases = 0;
@@ -167,10 +193,10 @@ async fn the_simulated_host_passes_the_suite() {
         }));
     }
     for side in sides {
-        assert_eq!(side.await.unwrap(), 15, "every case was run");
+        assert_eq!(side.await.unwrap(), 16, "every case was run on {provider:?}");
     }
     let failures = failures.lock().unwrap();
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(failures.is_empty(), "on {provider:?}:\n{}", failures.join("\n"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -178,13 +204,12 @@ async fn a_crashed_primary_comes_back_from_the_survivors_data() {
     // Given two replicas of which alpha is Primary and has written record 1 on both.
     let answer = watch::Sender::new(Arbiter::Yes);
     let world = SimWorld::new(Handler([answer.subscribe(), answer.subscribe()]));
-    for (node, ip) in NODES {
-        world.add_node(node, ip.parse().unwrap(), "vg0", "thin", 1 << 30);
-    }
+    add_nodes(&world);
     let both = Arc::new(Barrier::new(1));
     let [alpha, bravo] = [Side::A, Side::B].map(|side| {
         let host = world.host(NODES[usize::from(side == Side::B)].0);
-        SimBench { world: world.clone(), host, side, answer: answer.clone(), both: Arc::clone(&both) }
+        let (world, provider, answer) = (world.clone(), thin(), answer.clone());
+        SimBench { world, provider, host, side, answer, both: Arc::clone(&both) }
     });
     let [first, second] = [&alpha, &bravo].map(|bench| cases::Suite::new(bench));
     first.create().await.unwrap();

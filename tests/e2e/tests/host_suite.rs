@@ -14,12 +14,28 @@ use hawser_lab::{Finished, Lab, LabOptions};
 /// Far longer than it takes; without it, two sides that wait for each other would wait for ever.
 const LIMIT: Duration = Duration::from_secs(400);
 
+/// What the suite's volumes are cut from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pool {
+    LvmThin,
+    Lvm,
+}
+
 #[tokio::test]
-async fn the_real_host_passes_the_suite_of_the_simulated_one() -> Result<()> {
+async fn the_real_host_passes_the_suite_of_the_simulated_one_in_a_thin_pool() -> Result<()> {
+    passes_the_suite(Pool::LvmThin).await
+}
+
+#[tokio::test]
+async fn the_real_host_passes_the_suite_of_the_simulated_one_in_a_volume_group() -> Result<()> {
+    passes_the_suite(Pool::Lvm).await
+}
+
+async fn passes_the_suite(pool: Pool) -> Result<()> {
     if !lab_or_skipped() {
         return Ok(());
     }
-    let name = format!("host-suite-{}", std::process::id());
+    let name = format!("host-suite-{pool:?}-{}", std::process::id()).to_lowercase();
     let options = LabOptions { nodes: 2, ..LabOptions::new(&name) };
     let program = options.programs.join("examples/hawser-host-suite");
     ensure!(
@@ -31,7 +47,8 @@ async fn the_real_host_passes_the_suite_of_the_simulated_one() -> Result<()> {
     tokio::try_join!(make_pool(&lab, "n1"), make_pool(&lab, "n2"))?;
     std::fs::create_dir(lab.directory().share().join("meetings"))?;
 
-    let both = async { tokio::try_join!(side(&lab, &program, "n1", "a"), side(&lab, &program, "n2", "b")) };
+    let side = |node, name| side(&lab, &program, pool, node, name);
+    let both = async { tokio::try_join!(side("n1", "a"), side("n2", "b")) };
     let (one, other) = tokio::time::timeout(LIMIT, both)
         .await
         .with_context(|| format!("the suite has not ended within {LIMIT:?}"))??;
@@ -43,10 +60,11 @@ async fn the_real_host_passes_the_suite_of_the_simulated_one() -> Result<()> {
     Ok(())
 }
 
-async fn side(lab: &Lab, program: &Path, node: &str, side: &str) -> Result<Finished> {
-    let (group, pool) = THIN_POOL.split_once('/').context("the thin pool has no volume group")?;
-    let arguments = [
-        &*program.to_string_lossy(),
+async fn side(lab: &Lab, program: &Path, pool: Pool, node: &str, side: &str) -> Result<Finished> {
+    let (group, thin_pool) = THIN_POOL.split_once('/').context("the thin pool has no volume group")?;
+    let program = program.to_string_lossy();
+    let mut arguments = vec![
+        &*program,
         "run",
         "--side",
         side,
@@ -60,9 +78,10 @@ async fn side(lab: &Lab, program: &Path, node: &str, side: &str) -> Result<Finis
         "vec0",
         "--volume-group",
         group,
-        "--thin-pool",
-        pool,
     ];
+    if pool == Pool::LvmThin {
+        arguments.extend(["--thin-pool", thin_pool]);
+    }
     Ok(lab.exec(node, &arguments).await?)
 }
 

@@ -21,8 +21,13 @@ pub const READERS: &[Reader] = &[
     // Tools and the kernel, on a node.
     reader(
         "`lvs --reportformat json`",
-        "satellite/src/host/lvm_report.rs",
-        "satellite/src/host/lvm_report.rs::hostile_reports_of_volumes",
+        "satellite/src/host/lvm/report.rs",
+        "satellite/src/host/lvm/report.rs::hostile_reports_of_volumes",
+    ),
+    reader(
+        "`vgs --reportformat json`",
+        "satellite/src/host/lvm/report.rs",
+        "satellite/src/host/lvm/report.rs::hostile_reports_of_groups",
     ),
     reader(
         "percentages of LVM and DRBD",

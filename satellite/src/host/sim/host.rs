@@ -9,21 +9,17 @@ use hawser_plan::{
         KernelResource, KernelVolume, Looked, Opener, OpenerState, PoolFound, ReplicaFound, Role, Subject,
         Suspended,
     },
-    step::{BackingVolume, Configuration, Gate, GateTarget, Generation, Metadata, Provider, Step},
+    step::{Configuration, Gate, GateTarget, Generation, Metadata, Provider, Step},
 };
 use tokio::sync::watch;
 
 use super::{
     SimWorld,
     replication::{HELD_OPEN, Promotion, Refusal},
-    state::{self, File, Node, Resource, SimGate, State, Volume, key_of},
+    state::{self, File, Node, Resource, SimGate, State, key_of},
+    storage,
 };
-use crate::host::{
-    CommandError, Facts, Host, HostError, drbd::metadata::JUST_CREATED, lvm_thin::no_thin_pool,
-};
-
-/// LVM rounds sizes up to this.
-const EXTENT: u64 = 4 << 20;
+use crate::host::{CommandError, Facts, Host, HostError, drbd::metadata::JUST_CREATED};
 
 /// One node of a [`SimWorld`].
 #[derive(Clone)]
@@ -99,21 +95,7 @@ impl Host for SimHost {
     }
 
     async fn pool(&self, provider: &Provider) -> Result<PoolFound, HostError> {
-        let Provider::LvmThin { volume_group, thin_pool } = provider else {
-            return Err(unsupported());
-        };
-        let state = self.world.lock();
-        let node = state.nodes.get(&self.node);
-        let key = (volume_group.clone(), thin_pool.clone());
-        let full = node.is_some_and(|node| node.full.contains(&key));
-        let capacity = node.and_then(|node| node.pools.get(&key));
-        capacity
-            .map(|capacity| PoolFound {
-                capacity_bytes: *capacity,
-                free_bytes: if full { 0 } else { *capacity },
-                metadata_used_permyriad: 0,
-            })
-            .ok_or_else(|| no_thin_pool(volume_group, thin_pool))
+        storage::pool(self.world.lock().nodes.get(&self.node), provider)
     }
 
     async fn look(&self, subjects: &[Subject]) -> Vec<ReplicaFound> {
@@ -127,8 +109,12 @@ impl Host for SimHost {
 
     async fn execute(&self, step: &Step, deadline: Duration) -> Result<(), HostError> {
         match step {
-            Step::EnsureBackingVolume(volume) => self.change(|state, node| ensure(state, node, volume)),
-            Step::RemoveBackingVolume(volume) => self.change(|state, node| remove(state, node, volume)),
+            Step::EnsureBackingVolume(volume) => {
+                self.change(|state, node| storage::ensure(on(state, node), volume))
+            }
+            Step::RemoveBackingVolume(volume) => {
+                self.change(|state, node| storage::remove(on(state, node), volume))
+            }
             Step::CreateMetadata(metadata) => {
                 self.change(|state, node| create_metadata(state, node, metadata))
             }
@@ -254,81 +240,12 @@ fn unsupported() -> HostError {
     HostError::Unsupported { what: "this storage".to_owned(), reason: "it is not simulated".to_owned() }
 }
 
-fn ensure(state: &mut State, node: &str, volume: &BackingVolume) -> Result<(), HostError> {
-    let Provider::LvmThin { volume_group, thin_pool } = &volume.provider else { return Err(unsupported()) };
-    let object = || format!("logical volume {volume_group}/{}", volume.name);
-    let node = on(state, node);
-    if !node.pools.contains_key(&(volume_group.clone(), thin_pool.clone())) {
-        return Err(HostError::Command(CommandError::Failed {
-            command: format!("lvcreate --thinpool {volume_group}/{thin_pool}"),
-            code: Some(5),
-            message: format!("Pool {thin_pool} not found in Volume group {volume_group}."),
-        }));
-    }
-    let key = (volume_group.clone(), volume.name.clone());
-    match node.volumes.get_mut(&key) {
-        Some(found) if found.mark.as_ref() != Some(&volume.mark) => {
-            Err(HostError::refused(object(), "the name is taken"))
-        }
-        Some(found) if found.size_bytes < volume.size_bytes => {
-            Err(HostError::refused(object(), format!("has {} bytes", found.size_bytes)))
-        }
-        Some(found) => {
-            found.active = true;
-            Ok(())
-        }
-        None if node.full.contains(&(volume_group.clone(), thin_pool.clone())) => {
-            Err(HostError::Command(CommandError::Failed {
-                command: format!("lvcreate --thinpool {volume_group}/{thin_pool}"),
-                code: Some(5),
-                message: format!(
-                    "Cannot create new thin volume, free space in thin pool {volume_group}/{thin_pool} reached \
-                     threshold."
-                ),
-            }))
-        }
-        None => {
-            let new = Volume {
-                size_bytes: volume.size_bytes.next_multiple_of(EXTENT),
-                mark: Some(volume.mark.clone()),
-                active: true,
-                blocks: BTreeMap::new(),
-                metadata: None,
-            };
-            node.volumes.insert(key, new);
-            Ok(())
-        }
-    }
-}
-
-fn remove(state: &mut State, node: &str, volume: &BackingVolume) -> Result<(), HostError> {
-    let key = (volume.provider.contention_domain().to_owned(), volume.name.clone());
-    let node = on(state, node);
-    let Some(found) = node.volumes.get(&key) else { return Ok(()) };
-    if found.mark.as_ref() != Some(&volume.mark) {
-        let object = format!("logical volume {}/{}", key.0, key.1);
-        return Err(HostError::refused(
-            object,
-            "it does not carry the mark of what is to be removed, so it stays",
-        ));
-    }
-    let in_use = node.resources.values().any(|resource| {
-        resource.disk > DiskState::Failed && key_of(&resource.configuration).as_ref() == Some(&key)
-    });
-    if in_use {
-        return Err(HostError::Command(CommandError::Failed {
-            command: format!("lvremove {}/{}", key.0, key.1),
-            code: Some(5),
-            message: format!("Logical volume {}/{} is used by another device.", key.0, key.1),
-        }));
-    }
-    node.volumes.remove(&key);
-    Ok(())
-}
-
 fn create_metadata(state: &mut State, node: &str, metadata: &Metadata) -> Result<(), HostError> {
     let key = (metadata.backing.provider.contention_domain().to_owned(), metadata.backing.name.clone());
     let object = format!("metadata of DRBD resource {}", metadata.drbd_name);
+    if metadata.day0.is_some() && metadata.equal_peers {
+        storage::check_new_volumes_read_zero(&metadata.backing.provider)?;
+    }
     let Some(volume) = on(state, node).volumes.get_mut(&key).filter(|volume| volume.active) else {
         return Err(HostError::File {
             path: format!("/dev/{}/{}", key.0, key.1),

@@ -64,6 +64,8 @@ pub struct ResourceSeen {
     pub volume: String,
     /// Its connection to the peer.
     pub connection: ConnectionState,
+    /// Blocks with a write that was not answered yet: it may be on one disk alone.
+    pub under_way: BTreeSet<u64>,
 }
 
 impl SimWorld {
@@ -109,6 +111,7 @@ fn seen(name: &str, node: &Node) -> NodeSeen {
             disk: resource.disk,
             volume: key_of(&resource.configuration).map(|(_, name)| name).unwrap_or_default(),
             connection: resource.connection,
+            under_way: resource.waiting.iter().map(|waiting| waiting.block).collect(),
         })
         .collect();
     NodeSeen {

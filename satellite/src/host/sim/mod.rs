@@ -1,4 +1,4 @@
-//! A model of the system below several satellites: LVM thin pools, DRBD 8.4, gates, processes, power cuts and
+//! A model of the system below several satellites: LVM, DRBD 8.4, gates, processes, power cuts and
 //! links that break. It passes the same suite as the real host, and answers with the words of the real tools.
 //!
 //! One [`SimWorld`] holds all nodes, so that what replicates between them is one consistent state. Time is
@@ -6,12 +6,14 @@
 //! could not know.
 //!
 //! * [`state`]: nodes, storage, gates and processes. * [`replication`]: what DRBD does with them.
-//! * [`host`]: the door of one node. * [`inspect`]: what an onlooker sees.
+//! * [`storage`]: volumes and what they are cut from. * [`host`]: the door of one node. * [`inspect`]: what an onlooker
+//!   sees.
 
 mod host;
 mod inspect;
 mod replication;
 mod state;
+mod storage;
 
 use std::{
     net::IpAddr,
@@ -22,7 +24,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::{runtime::Handle, sync::watch};
 
-use self::state::{Effect, Node, State};
+use self::state::{Effect, Group, Node, State};
 pub use self::{
     host::SimHost,
     inspect::{NodeSeen, ResourceSeen, VolumeSeen},
@@ -32,6 +34,11 @@ pub use self::{
 const CUT_IS_NOTICED: Duration = Duration::from_millis(2500);
 /// How long a resync takes, whatever its size.
 const RESYNC: Duration = Duration::from_millis(500);
+/// Blocks of a volume group on which something lies from the beginning.
+const REMNANT_BLOCKS: u64 = 4;
+/// What was never written by a consumer of a volume, but lies on storage that does not read zero when it is new, is at
+/// least this: no record of a consumer's is.
+pub const REMNANT: u64 = 1 << 63;
 
 /// What the kernel's fence-peer handler does on the nodes of a world.
 #[async_trait]
@@ -89,6 +96,18 @@ impl SimWorld {
         });
     }
 
+    /// Gives a node a volume group that volumes are cut from. Its disks are not empty, and differ from any other's.
+    pub fn add_volume_group(&self, node: &str, volume_group: &str, capacity_bytes: u64) {
+        self.change(|state| {
+            let number = state.nodes.len() as u64;
+            let blocks = (0..REMNANT_BLOCKS).map(|block| (block, REMNANT + number * REMNANT_BLOCKS + block));
+            let group = Group { capacity_bytes, remnants: blocks.collect() };
+            if let Some(node) = state.nodes.get_mut(node) {
+                node.groups.insert(volume_group.to_owned(), group);
+            }
+        });
+    }
+
     /// The door of a node.
     pub fn host(&self, node: &str) -> SimHost {
         SimHost::new(self.clone(), node)
@@ -114,16 +133,12 @@ impl SimWorld {
         self.change(|state| state.make_foreign_volume(node, volume_group, name));
     }
 
-    /// Fills a thin pool with what is not Hawser's until no volume can be made in it any more, or frees it again.
-    pub fn fill_pool(&self, node: &str, volume_group: &str, thin_pool: &str, full: bool) {
+    /// Fills all pools of a node with what is not Hawser's until no volume can be made in them any more, or frees them
+    /// again.
+    pub fn fill_pools(&self, node: &str, full: bool) {
         self.change(|state| {
-            let key = (volume_group.to_owned(), thin_pool.to_owned());
             if let Some(node) = state.nodes.get_mut(node) {
-                if full {
-                    node.full.insert(key)
-                } else {
-                    node.full.remove(&key)
-                };
+                node.full = full;
             }
         });
     }

@@ -47,8 +47,10 @@ pub(super) struct Node {
     pub(super) ip: IpAddr,
     /// Capacity of thin pools, by volume group and name.
     pub(super) pools: BTreeMap<VolumeKey, u64>,
-    /// Pools without a free byte.
-    pub(super) full: BTreeSet<VolumeKey>,
+    /// Volume groups that volumes are cut from, by name.
+    pub(super) groups: BTreeMap<String, Group>,
+    /// No pool has a free byte.
+    pub(super) full: bool,
     pub(super) volumes: BTreeMap<VolumeKey, Volume>,
     /// `.res` files, by DRBD resource.
     pub(super) files: BTreeMap<String, File>,
@@ -58,6 +60,13 @@ pub(super) struct Node {
     pub(super) processes: BTreeMap<i32, Process>,
 }
 
+/// A volume group that volumes are cut from.
+pub(super) struct Group {
+    pub(super) capacity_bytes: u64,
+    /// What a new volume holds, by block: all that was ever written to it.
+    pub(super) remnants: BTreeMap<u64, u64>,
+}
+
 /// A `.res` file.
 pub(super) struct File {
     pub(super) configuration: Configuration,
@@ -65,7 +74,7 @@ pub(super) struct File {
     pub(super) followed: bool,
 }
 
-/// A thin volume.
+/// A logical volume.
 #[derive(Clone)]
 pub(super) struct Volume {
     pub(super) size_bytes: u64,
@@ -145,7 +154,8 @@ impl Node {
             boots: 1,
             ip,
             pools: BTreeMap::new(),
-            full: BTreeSet::new(),
+            groups: BTreeMap::new(),
+            full: false,
             volumes: BTreeMap::new(),
             files: BTreeMap::new(),
             resources: BTreeMap::new(),

@@ -6,14 +6,17 @@ use hawser_plan::step::Mark;
 use hawser_proto::ids::Incarnation;
 use serde::Deserialize;
 
-use super::percentage;
+use super::super::percentage;
 
 /// The columns that [`parse_volumes`] needs, for `-o`.
 pub const VOLUME_COLUMNS: &str = "vg_name,lv_name,lv_size,lv_attr,lv_tags,pool_lv,lv_active,data_percent,metadata_percent,zero,\
-     lv_when_full";
+     lv_when_full,vg_free";
+
+/// The columns that [`parse_groups`] needs, for `-o`.
+pub const GROUP_COLUMNS: &str = "vg_name,vg_free";
 
 /// One logical volume.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct LogicalVolume {
     /// Volume group.
     pub vg_name: String,
@@ -42,6 +45,19 @@ pub struct LogicalVolume {
     /// without that column.
     #[serde(default)]
     pub lv_when_full: Option<String>,
+    /// Bytes that are free in the volume group. `None` in a report without that column.
+    #[serde(default, deserialize_with = "optional_number")]
+    pub vg_free: Option<u64>,
+}
+
+/// One volume group.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct VolumeGroup {
+    /// Name.
+    pub vg_name: String,
+    /// Bytes that are free in it.
+    #[serde(deserialize_with = "number")]
+    pub vg_free: u64,
 }
 
 impl LogicalVolume {
@@ -102,6 +118,15 @@ pub fn parse_volumes(text: &str) -> Result<Vec<LogicalVolume>, String> {
     Ok(report.report.into_iter().flat_map(|part| part.lv).collect())
 }
 
+/// Reads the groups of a `vgs` report.
+///
+/// # Errors
+/// The text is not such a report; the words say where.
+pub fn parse_groups(text: &str) -> Result<Vec<VolumeGroup>, String> {
+    let report: Report = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    Ok(report.report.into_iter().flat_map(|part| part.vg).collect())
+}
+
 #[derive(Deserialize)]
 struct Report {
     report: Vec<Part>,
@@ -111,11 +136,17 @@ struct Report {
 struct Part {
     #[serde(default)]
     lv: Vec<LogicalVolume>,
+    #[serde(default)]
+    vg: Vec<VolumeGroup>,
 }
 
 fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(|_| serde::de::Error::custom(format!("not a number of bytes: {text:?}")))
+}
+
+fn optional_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    number(deserializer).map(Some)
 }
 
 fn permyriad<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
@@ -135,8 +166,10 @@ mod tests {
 
     use super::*;
 
-    const POOL_AND_VOLUMES: &str = include_str!("../../tests/recorded/lvs_pool_and_volumes.json");
-    const NOTHING: &str = include_str!("../../tests/recorded/lvs_nothing_found.json");
+    const POOL_AND_VOLUMES: &str = include_str!("../../../tests/recorded/lvs_pool_and_volumes.json");
+    const NOTHING: &str = include_str!("../../../tests/recorded/lvs_nothing_found.json");
+    const VOLUME_GROUP: &str = include_str!("../../../tests/recorded/lvs_volume_group.json");
+    const GROUP: &str = include_str!("../../../tests/recorded/vgs_one_group.json");
 
     #[test]
     fn a_pool_and_its_volumes_are_read() {
@@ -164,6 +197,19 @@ mod tests {
     }
 
     #[test]
+    fn volumes_that_are_cut_from_a_group_are_read_with_what_is_free_in_it() {
+        let volumes = parse_volumes(VOLUME_GROUP).unwrap();
+        let [first, second, pool] = &volumes[..] else { panic!("{volumes:?}") };
+        assert!(volumes.iter().all(|volume| volume.vg_free == Some(58_720_256) && volume.is_active()));
+        assert_eq!(first.mark().map(|mark| mark.resource), Some("big".into()));
+        assert_eq!((second.lv_size, second.pool_lv.as_str(), second.data_percent), (159_383_552, "", None));
+        assert!(pool.is_thin_pool() && pool.mark().is_none());
+        let group = VolumeGroup { vg_name: "vg0".into(), vg_free: 58_720_256 };
+        assert_eq!(parse_groups(GROUP).unwrap(), [group]);
+        assert!(parse_groups(&GROUP.replace("58720256", "")).is_err());
+    }
+
+    #[test]
     fn a_mark_with_a_part_missing_is_none() {
         let mut volume = parse_volumes(POOL_AND_VOLUMES).unwrap().remove(1);
         let mark = volume.mark().unwrap();
@@ -188,10 +234,11 @@ mod tests {
 
     #[test]
     fn hostile_reports_of_volumes() {
-        const QUEUES: &str = include_str!("../../tests/recorded/lvs_pool_that_queues.json");
+        const QUEUES: &str = include_str!("../../../tests/recorded/lvs_pool_that_queues.json");
         let words =
             ["lv", "report", "lv_size", "data_percent", "hawser-volume:00", "hawser-replica:09", "100.00"];
-        check(&texts(&[POOL_AND_VOLUMES, NOTHING, QUEUES], &words), |text| match parse_volumes(&text) {
+        let recorded = [POOL_AND_VOLUMES, NOTHING, QUEUES, VOLUME_GROUP];
+        check(&texts(&recorded, &words), |text| match parse_volumes(&text) {
             Ok(volumes) => {
                 for (volume, mark) in volumes.iter().filter_map(|volume| Some((volume, volume.mark()?))) {
                     let has = |tag: &String| volume.lv_tags.split(',').any(|word| word == tag);
@@ -203,6 +250,15 @@ mod tests {
                 }
             }
             Err(words) => assert!(words.contains("line"), "{words} does not say where"),
+        });
+    }
+
+    #[test]
+    fn hostile_reports_of_groups() {
+        check(&texts(&[GROUP], &["vg", "vg_free", "-1"]), |text| {
+            if let Err(words) = parse_groups(&text) {
+                assert!(words.contains("line"), "{words} does not say where");
+            }
         });
     }
 
