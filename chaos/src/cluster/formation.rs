@@ -17,7 +17,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
 
 use super::{
-    CLUSTER, Cluster, GROUP, OUTSIDE, POOL, Size, TICK, address,
+    CLUSTER, Cluster, GROUP, OUTSIDE, POOL, Size, THICK_GROUP, TICK, address,
     host::{Host, Running},
     ip,
     processes::join_order,
@@ -34,10 +34,25 @@ use crate::{
     simulation::Setup,
     trace::Trace,
     violations::Violations,
-    workload::furnish,
+    workload::{Furnished, furnish},
 };
 
 const POOL_BYTES: u64 = 16 << 30;
+
+/// What the pool of a host is: by the seed thin ones on all, on none, or on every other.
+fn pool(seed: u64, host: usize) -> v1::create_pool_request::Provider {
+    let thin = match seed % 4 {
+        0 | 1 => true,
+        2 => false,
+        _ => host.is_multiple_of(2),
+    };
+    if thin {
+        let pool = v1::LvmThinProvider { volume_group: GROUP.into(), thin_pool: POOL.into() };
+        v1::create_pool_request::Provider::LvmThin(pool)
+    } else {
+        v1::create_pool_request::Provider::Lvm(v1::LvmProvider { volume_group: THICK_GROUP.into() })
+    }
+}
 
 /// The helper that the kernels start: it asks at the node's socket, as the real one does.
 struct Helper {
@@ -77,6 +92,7 @@ impl Cluster {
         for (at, name) in names.iter().enumerate() {
             network.add_host(name);
             world.add_node(name, ip(at).parse()?, GROUP, POOL, POOL_BYTES);
+            world.add_volume_group(name, THICK_GROUP, POOL_BYTES);
             world.make_foreign_volume(name, GROUP, NOT_OURS);
             let directory = directory.path().join(name);
             fs::create_dir_all(directory.join("controller"))?;
@@ -161,7 +177,11 @@ impl Cluster {
         let furnished: Running<()> = Running::new();
         let (into, nodes) = (
             furnished.clone(),
-            names.iter().enumerate().map(|(at, name)| (name.clone(), ip(at))).collect::<Vec<_>>(),
+            names
+                .iter()
+                .enumerate()
+                .map(|(at, name)| Furnished { node: name.clone(), ip: ip(at), provider: pool(self.seed, at) })
+                .collect::<Vec<_>>(),
         );
         self.outside.spawn(async move {
             furnish(&administrator, &nodes).await;

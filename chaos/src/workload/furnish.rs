@@ -1,7 +1,8 @@
 //! What has to be there before anybody can work: nodes and pools.
 
 use hawser_proto::v1::{
-    self, node_service_client::NodeServiceClient, pool_service_client::PoolServiceClient,
+    self, create_pool_request::Provider, node_service_client::NodeServiceClient,
+    pool_service_client::PoolServiceClient,
 };
 use tokio::time::sleep;
 use tonic::{Code, transport::Channel};
@@ -9,9 +10,17 @@ use tonic::{Code, transport::Channel};
 use super::{CALL, POLL};
 use crate::api::{Administrator, Outcome};
 
+/// A node that is to be made.
+pub(crate) struct Furnished {
+    pub(crate) node: String,
+    pub(crate) ip: String,
+    /// What its pool is.
+    pub(crate) provider: Provider,
+}
+
 /// Makes the nodes and their pools.
-pub(crate) async fn furnish(administrator: &Administrator, nodes: &[(String, String)]) {
-    for (node, ip) in nodes {
+pub(crate) async fn furnish(administrator: &Administrator, nodes: &[Furnished]) {
+    for Furnished { node, ip, .. } in nodes {
         let request = v1::CreateNodeRequest {
             request_key: administrator.key(),
             name: node.clone(),
@@ -25,12 +34,11 @@ pub(crate) async fn furnish(administrator: &Administrator, nodes: &[(String, Str
             })
             .await;
     }
-    for (node, _) in nodes {
-        let provider = v1::LvmThinProvider { volume_group: "vg0".into(), thin_pool: "thin".into() };
+    for Furnished { node, provider, .. } in nodes {
         let request = v1::CreatePoolRequest {
             node: node.clone(),
             name: "fast".into(),
-            provider: Some(v1::create_pool_request::Provider::LvmThin(provider)),
+            provider: Some(provider.clone()),
             ..Default::default()
         };
         let what = format!("create pool fast on {node}");

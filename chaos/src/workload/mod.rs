@@ -29,7 +29,7 @@ use self::records::Records;
 use crate::{api::Administrator, history::History, trace::Trace, violations::Violations};
 
 pub(crate) use self::{
-    furnish::furnish,
+    furnish::{Furnished, furnish},
     nonsense::{NEVER, Nonsense},
     registrar::Registrar,
 };

@@ -140,6 +140,7 @@ fn wanted(state: &State, resource: &Resource, replica: &Replica) -> DesiredRepli
         })
         .collect();
     peers.sort_by_key(|peer| peer.node_id);
+    let starts_from_day0 = !resource.data_may_exist && outdated_number(&replica.node) == 0;
     DesiredReplica {
         resource: resource.name.clone(),
         resource_incarnation: resource.incarnation,
@@ -156,7 +157,7 @@ fn wanted(state: &State, resource: &Resource, replica: &Replica) -> DesiredRepli
         ])),
         volumes: volumes(resource, replica),
         peers,
-        day0_generation_id: if resource.data_may_exist { 0 } else { resource.day0_generation_id },
+        day0_generation_id: if starts_from_day0 { resource.day0_generation_id } else { 0 },
         outdated_number: outdated_number(&replica.node),
         owner: arbitration.owner,
         generation: arbitration.generation,

@@ -3,11 +3,12 @@
 //! It must never trust the proposer's placement.
 
 pub(super) mod allocation;
+mod first_sync;
 
 use std::collections::BTreeSet;
 
 use hawser_proto::{
-    ids::Incarnation,
+    ids::{Incarnation, OutdateNumber},
     names, sizes,
     v1::{
         Attachment, AttachmentLifecycle, ConfirmResourceReady, CreateResource, DeleteResource,
@@ -58,6 +59,7 @@ pub(super) fn create(transaction: &mut Transaction<'_>, command: &CreateResource
     let avoided_minors = replicated.then_some(command.avoided_minors.as_slice());
     let volumes = allocation::volumes(transaction, &volume_sizes, avoided_minors)?;
     let made = Made { resource: &command.name, layers: &layers, generation, volumes: &volumes };
+    let arbitration = first_sync::marks(&places, OutdateNumber::new(transaction.index));
     let mut replicas = Vec::with_capacity(places.len());
     for (place, node_id) in places.into_iter().zip(0..) {
         replicas.push(allocation::replica(transaction, made, place, node_id)?);
@@ -72,6 +74,7 @@ pub(super) fn create(transaction: &mut Transaction<'_>, command: &CreateResource
         layers: layers.iter().map(|layer| i32::from(*layer)).collect(),
         volumes,
         replicas,
+        arbitration,
         maximum_peers: if replicated { maximum_peers(generation) } else { 0 },
         drbd_generation: generation.into(),
         drbd_name: only_if_replicated(format!("{}.{incarnation}", command.name)),
