@@ -128,6 +128,7 @@ fn option(error: &ClientError) -> String {
         ("layers", _) => "--layers",
         ("addresses", _) => "--address",
         ("lvm_thin", _) => "--lvm-thin",
+        ("lvm", _) => "--lvm",
         ("overcommit_percent", _) => "--overcommit",
         ("accept_data_loss", _) => "--accept-data-loss",
         ("options", "net") => "--net",

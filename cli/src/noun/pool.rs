@@ -1,6 +1,6 @@
 //! `hawser pool`: the storage pools.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use hawser_client::request_key;
 use hawser_proto::v1;
 
@@ -18,16 +18,18 @@ pub(crate) enum Verb {
 Examples:
   hawser pool create n1 ssd --lvm-thin vg0/thin
   hawser pool create n1 ssd --lvm-thin vg0/thin --overcommit 300
+  hawser pool create n1 raw --lvm vg1
 
-Pools of one name on several nodes are one pool to the placement.")]
+Pools of one name on several nodes are one pool to the placement.
+Replicas in a thin pool are equal from the start. Volumes that are cut from a volume group take their whole size at once
+and hold what the disks held before: the first replica is ready at once, the others sync from it.")]
     Create {
         /// Node that it is on
         node: String,
         /// Name of the pool
         name: String,
-        /// LVM thin pool, as volume group and logical volume
-        #[arg(long, required = true, value_name = "VG/THINPOOL", value_parser = thin_pool)]
-        lvm_thin: v1::LvmThinProvider,
+        #[command(flatten)]
+        storage: Storage,
         /// How much of it may be promised, in percent of its capacity; else as usual for its kind
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "PERCENT")]
         overcommit: Option<u32>,
@@ -49,16 +51,36 @@ Pools of one name on several nodes are one pool to the placement.")]
     },
 }
 
+/// What a pool is: one of these.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Storage {
+    /// LVM thin pool, as volume group and logical volume
+    #[arg(long, value_name = "VG/THINPOOL", value_parser = thin_pool)]
+    lvm_thin: Option<v1::LvmThinProvider>,
+    /// LVM volume group that volumes are cut from
+    #[arg(long, value_name = "VG")]
+    lvm: Option<String>,
+}
+
+impl Storage {
+    fn provider(self) -> Option<v1::create_pool_request::Provider> {
+        use v1::create_pool_request::Provider;
+        let lvm = self.lvm.map(|volume_group| Provider::Lvm(v1::LvmProvider { volume_group }));
+        self.lvm_thin.map(Provider::LvmThin).or(lvm)
+    }
+}
+
 impl Verb {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
-            Self::Create { node, name, lvm_thin, overcommit } => {
+            Self::Create { node, name, storage, overcommit } => {
                 let request = v1::CreatePoolRequest {
                     request_key: request_key(),
                     node: node.clone(),
                     name: name.clone(),
                     overcommit_percent: overcommit.unwrap_or_default(),
-                    provider: Some(v1::create_pool_request::Provider::LvmThin(lvm_thin)),
+                    provider: storage.provider(),
                 };
                 let answer = context
                     .call(&format!("create pool {name} on node {node}"), async |controller| {

@@ -11,7 +11,7 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use hawser_e2e::cluster::{Cluster, why_no_lab};
 use hawser_e2e::narrator::{Narrator, seconds};
-use hawser_e2e::stories::{cut_from_everybody, cut_from_peer, main_job};
+use hawser_e2e::stories::{Place, cut_from_everybody, cut_from_peer, main_job};
 use hawser_lab::setup::{self, Way};
 
 #[derive(Parser)]
@@ -67,7 +67,7 @@ fn tell(story: Story) -> Result<String> {
     narrator.say("they have booted, formed a Raft cluster of three and registered their thin pools");
     let outcome = match story {
         Story::PowerCut => {
-            let job = main_job(&cluster, &narrator)?;
+            let job = main_job(&cluster, Place::THIN, &narrator)?;
             format!(
                 "{} records, 0 lost; mounted on the survivor {} after the cut",
                 job.records,

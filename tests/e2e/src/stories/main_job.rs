@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use hawser_lab::cluster::POOL;
+use hawser_proto::sizes;
 
 use crate::cluster::{Cluster, Progress};
 use crate::narrator::{Narrator, seconds};
@@ -11,8 +13,21 @@ use crate::story::{
 };
 use crate::writer::Writer;
 
-/// Size of the volume, in KiB.
-const SIZE_KIB: u64 = 1024 * 1024;
+/// Where the volume of the main job lies.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// A pool of this name on each node.
+    pub pool: &'a str,
+    /// Size of the volume.
+    pub size_mib: u64,
+    /// Whether new volumes of that pool read zero, so that replicas are equal from the start.
+    pub reads_zero: bool,
+}
+
+impl Place<'_> {
+    /// The pool that every lab has.
+    pub const THIN: Place<'static> = Place { pool: POOL, size_mib: 1024, reads_zero: true };
+}
 
 /// What the main job measured.
 #[derive(Debug, Clone, Copy)]
@@ -28,27 +43,44 @@ pub struct MainJob {
 }
 
 /// Tells the main job on a cluster of three nodes.
-pub fn main_job(cluster: &Cluster, narrator: &Narrator) -> Result<MainJob> {
+pub fn main_job(cluster: &Cluster, place: Place<'_>, narrator: &Narrator) -> Result<MainJob> {
     let primary = leader(cluster)?;
     let others: Vec<&str> = ["n1", "n2", "n3"].into_iter().filter(|node| *node != primary).collect();
     let survivor = others[0];
     let name = "ledger";
 
     let began = Instant::now();
-    cluster.must(&["resource", "create", name, "--size", "1GiB", "--node", &primary, "--node", survivor])?;
+    let size = format!("{}MiB", place.size_mib);
+    let create = ["resource", "create", name, "--size", &size, "--pool", place.pool];
+    cluster.must(&[&create[..], &["--node", &primary, "--node", survivor]].concat())?;
     let create = began.elapsed();
     let holdings = Holdings::of(cluster, name)?;
-    let synced = holdings.received_kib(cluster, &primary)? + holdings.received_kib(cluster, survivor)?;
-    ensure!(synced == 0, "{synced} KiB were sent to make a new volume equal");
     narrator.say(format!(
-        "a volume of 1 GiB is ready on {primary} and {survivor} after {}; nothing had to be synced",
+        "a volume of {} is ready on {primary} and {survivor} after {}",
+        sizes::format(place.size_mib * sizes::MIB),
         seconds(create)
     ));
+    let synced = || -> Result<u64> {
+        Ok(holdings.received_kib(cluster, &primary)? + holdings.received_kib(cluster, survivor)?)
+    };
+    if place.reads_zero {
+        let synced = synced()?;
+        ensure!(synced == 0, "{synced} KiB were sent to make a new volume equal");
+        narrator.say("nothing had to be synced");
+    }
 
     cluster.must(&["attachment", "create", name, &primary])?;
     let path = device(cluster, name, &primary)?;
     format_and_mount(cluster, &primary, &path)?;
     narrator.say(format!("attached on {primary}, which leads Raft, too; ext4 made and mounted on {path}"));
+    if !place.reads_zero {
+        let whole = wait_until_whole(cluster, name, Duration::from_secs(120))?;
+        let synced = synced()?;
+        // What mkfs discards meanwhile needs no sending.
+        let least = place.size_mib * 1024 * 3 / 4;
+        ensure!(synced >= least, "only {synced} KiB were sent to make the copies equal");
+        narrator.say(format!("{survivor} has its first copy, {synced} KiB ({})", seconds(whole)));
+    }
 
     let mut writer = Writer::start(cluster, &primary, RECORDS, 0)?;
     writer.wait_for_more(100, Duration::from_secs(60))?;
@@ -83,7 +115,10 @@ pub fn main_job(cluster: &Cluster, narrator: &Narrator) -> Result<MainJob> {
     let whole = wait_until_whole(cluster, name, Duration::from_secs(90))?;
     // Its kernel counts from its boot on: the resync and what was written meanwhile.
     let received = holdings.received_kib(cluster, &primary)?;
-    ensure!(received < SIZE_KIB / 4, "{primary} needed {received} KiB to catch up: not by its bitmap");
+    ensure!(
+        received < place.size_mib * 1024 / 2,
+        "{primary} needed {received} KiB to catch up: not by its bitmap"
+    );
     narrator.say(format!(
         "{primary} has caught up by its bitmap with {received} KiB and is UpToDate ({})",
         seconds(whole)

@@ -4,7 +4,7 @@ mod cut_off;
 mod main_job;
 
 pub use cut_off::{cut_from_everybody, cut_from_peer};
-pub use main_job::{MainJob, main_job};
+pub use main_job::{MainJob, Place, main_job};
 
 use anyhow::Result;
 

@@ -1,0 +1,25 @@
+//! The main job on every kind of pool but the lab's usual one, with the same records compared.
+
+use anyhow::Result;
+use hawser_e2e::cluster::{Cluster, lab_or_skipped};
+use hawser_e2e::narrator::Narrator;
+use hawser_e2e::stories::{Place, main_job};
+use hawser_lab::cluster::THIN_POOL;
+
+const NODES: [&str; 3] = ["n1", "n2", "n3"];
+
+#[test]
+fn the_main_job_is_done_on_every_kind_of_pool() -> Result<()> {
+    if !lab_or_skipped() {
+        return Ok(());
+    }
+    let cluster = Cluster::up("pools", 3)?;
+    let narrator = Narrator::new();
+    // The lab's thin pool leaves a twentieth of its volume group.
+    let group = THIN_POOL.split('/').next().unwrap_or(THIN_POOL);
+    for node in NODES {
+        cluster.must(&["pool", "create", node, "cut", "--lvm", group])?;
+    }
+    main_job(&cluster, Place { pool: "cut", size_mib: 256, reads_zero: false }, &narrator)?;
+    Ok(())
+}
