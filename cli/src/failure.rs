@@ -129,6 +129,7 @@ fn option(error: &ClientError) -> String {
         ("addresses", _) => "--address",
         ("lvm_thin", _) => "--lvm-thin",
         ("lvm", _) => "--lvm",
+        ("directory", _) => "--directory",
         ("overcommit_percent", _) => "--overcommit",
         ("accept_data_loss", _) => "--accept-data-loss",
         ("options", "net") => "--net",

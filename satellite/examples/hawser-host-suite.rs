@@ -22,7 +22,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use hawser_plan::step::{DrbdPeer, Provider};
 use hawser_satellite::host::{Host, SystemHost, system::Settings};
 
@@ -62,14 +62,39 @@ struct Run {
     /// Network interface that leads to the other node.
     #[arg(long)]
     interface: String,
-    #[arg(long)]
-    volume_group: String,
-    /// In that volume group; without it, volumes are cut from the group itself.
-    #[arg(long)]
-    thin_pool: Option<String>,
+    #[command(flatten)]
+    pool: Pool,
     /// Passed to LVM's commands as `--config`.
     #[arg(long)]
     lvm_config: Option<String>,
+}
+
+/// What the suite's volumes are cut from.
+#[derive(Args, Clone)]
+#[group(required = true, multiple = false)]
+struct Pool {
+    /// Volume group and thin pool.
+    #[arg(long)]
+    lvm_thin: Option<String>,
+    /// Volume group.
+    #[arg(long)]
+    lvm: Option<String>,
+    /// Directory. It is made if it is not there.
+    #[arg(long)]
+    directory: Option<String>,
+}
+
+impl Pool {
+    fn provider(&self) -> Provider {
+        if let Some((group, pool)) = self.lvm_thin.as_deref().and_then(|pool| pool.split_once('/')) {
+            return Provider::LvmThin { volume_group: group.to_owned(), thin_pool: pool.to_owned() };
+        }
+        match (&self.lvm, &self.directory) {
+            (Some(volume_group), _) => Provider::Lvm { volume_group: volume_group.clone() },
+            (_, Some(path)) => Provider::Directory { path: path.clone() },
+            _ => panic!("a thin pool is a volume group and a volume, with a slash between"),
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -95,6 +120,9 @@ async fn run_side(run: Run) -> ExitCode {
     })
     .await
     .unwrap();
+    if let Some(directory) = &run.pool.directory {
+        fs::create_dir_all(directory).unwrap();
+    }
     let bench = RealBench { host, run, own, answer, meetings: AtomicU32::new(0) };
     let (mut passed, mut failed) = (0, 0);
     let started = std::time::Instant::now();
@@ -175,22 +203,25 @@ impl Bench for RealBench {
     }
 
     fn provider(&self) -> Provider {
-        let volume_group = self.run.volume_group.clone();
-        match self.run.thin_pool.clone() {
-            Some(thin_pool) => Provider::LvmThin { volume_group, thin_pool },
-            None => Provider::Lvm { volume_group },
-        }
+        self.run.pool.provider()
     }
 
     async fn unfinish(&self, name: &str) -> bool {
-        let half_made = self.run.thin_pool.is_none();
-        if half_made {
-            let volume = format!("{}/{name}", self.run.volume_group);
-            self.lvm("lvchange", &["--addtag", "hawser-unwiped", &volume]);
-            // The host remembers its own volume; it hears of changes by others when it looks at the pool.
-            self.host.pool(&self.provider()).await.unwrap();
+        match self.provider() {
+            Provider::Lvm { volume_group } => {
+                self.lvm("lvchange", &["--addtag", "hawser-unwiped", &format!("{volume_group}/{name}")]);
+                // The host remembers its own volume; it hears of changes by others when it looks at the pool.
+                self.host.pool(&self.provider()).await.unwrap();
+                true
+            }
+            Provider::Directory { path } => {
+                let device = fs::read_link(format!("/dev/hawser{path}/{name}")).unwrap();
+                let status = Command::new("losetup").arg("--detach").arg(device).status().unwrap();
+                assert!(status.success());
+                true
+            }
+            Provider::LvmThin { .. } | Provider::Zfs { .. } => false,
         }
-        half_made
     }
 
     fn peers(&self, port: u16) -> Vec<DrbdPeer> {
@@ -252,18 +283,24 @@ impl Bench for RealBench {
     }
 
     async fn make_foreign_volume(&self, name: &str) {
-        let group = &self.run.volume_group;
-        match &self.run.thin_pool {
-            Some(thin_pool) => {
-                let pool = format!("{group}/{thin_pool}");
+        match self.provider() {
+            Provider::LvmThin { volume_group, thin_pool } => {
+                let pool = format!("{volume_group}/{thin_pool}");
                 self.lvm("lvcreate", &["-y", "--type", "thin", "-V", "8M", "--thinpool", &pool, "-n", name]);
             }
-            None => self.lvm("lvcreate", &["-y", "-Wn", "-Zn", "-L", "8M", "-n", name, group]),
+            Provider::Lvm { volume_group } => {
+                self.lvm("lvcreate", &["-y", "-Wn", "-Zn", "-L", "8M", "-n", name, &volume_group]);
+            }
+            Provider::Directory { path } => fs::write(Path::new(&path).join(name), "not Hawser's").unwrap(),
+            Provider::Zfs { .. } => unreachable!("no option names one"),
         }
     }
 
     async fn remove_foreign_volume(&self, name: &str) {
-        self.lvm("lvremove", &["-y", &format!("{}/{name}", self.run.volume_group)]);
+        match self.provider() {
+            Provider::Directory { path } => fs::remove_file(Path::new(&path).join(name)).unwrap(),
+            provider => self.lvm("lvremove", &["-y", &format!("{}/{name}", provider.contention_domain())]),
+        }
     }
 
     async fn write(&self, gate: &str, record: u64) -> Box<dyn Writer> {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use hawser_controller::consensus::{OrderedNumbers, StoreOrder};
-use hawser_proto::v1::{self, cluster_service_client::ClusterServiceClient};
+use hawser_proto::v1::{self, cluster_service_client::ClusterServiceClient, create_pool_request::Provider};
 use hawser_satellite::{
     fence::{
         helper::fence_peer,
@@ -17,7 +17,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
 
 use super::{
-    CLUSTER, Cluster, GROUP, OUTSIDE, POOL, Size, THICK_GROUP, TICK, address,
+    CLUSTER, Cluster, DIRECTORY, GROUP, OUTSIDE, POOL, Size, THICK_GROUP, TICK, address,
     host::{Host, Running},
     ip,
     processes::join_order,
@@ -39,18 +39,17 @@ use crate::{
 
 const POOL_BYTES: u64 = 16 << 30;
 
-/// What the pool of a host is: by the seed thin ones on all, on none, or on every other.
-fn pool(seed: u64, host: usize) -> v1::create_pool_request::Provider {
-    let thin = match seed % 4 {
-        0 | 1 => true,
-        2 => false,
-        _ => host.is_multiple_of(2),
+/// What the pool of a host is: by the seed the same on all, or every kind on one after another.
+fn pool(seed: u64, host: usize) -> Provider {
+    let kind = match seed % 4 {
+        0 | 1 => 0,
+        2 => 1,
+        _ => host % 3,
     };
-    if thin {
-        let pool = v1::LvmThinProvider { volume_group: GROUP.into(), thin_pool: POOL.into() };
-        v1::create_pool_request::Provider::LvmThin(pool)
-    } else {
-        v1::create_pool_request::Provider::Lvm(v1::LvmProvider { volume_group: THICK_GROUP.into() })
+    match kind {
+        0 => Provider::LvmThin(v1::LvmThinProvider { volume_group: GROUP.into(), thin_pool: POOL.into() }),
+        1 => Provider::Lvm(v1::LvmProvider { volume_group: THICK_GROUP.into() }),
+        _ => Provider::Directory(v1::DirectoryProvider { path: DIRECTORY.into() }),
     }
 }
 
@@ -93,6 +92,7 @@ impl Cluster {
             network.add_host(name);
             world.add_node(name, ip(at).parse()?, GROUP, POOL, POOL_BYTES);
             world.add_volume_group(name, THICK_GROUP, POOL_BYTES);
+            world.add_directory(name, DIRECTORY, POOL_BYTES);
             world.make_foreign_volume(name, GROUP, NOT_OURS);
             let directory = directory.path().join(name);
             fs::create_dir_all(directory.join("controller"))?;

@@ -49,6 +49,8 @@ const GROUP: &str = "vg0";
 const POOL: &str = "thin";
 /// The volume group of every node that volumes are cut from.
 const THICK_GROUP: &str = "vg1";
+/// The directory of every node that volumes are files in.
+const DIRECTORY: &str = "/srv/hawser";
 /// All processes run in turn, each for so long.
 const TICK: Duration = Duration::from_millis(2);
 /// The day on which every simulation begins, in milliseconds since 1970.

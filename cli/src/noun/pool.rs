@@ -19,9 +19,10 @@ Examples:
   hawser pool create n1 ssd --lvm-thin vg0/thin
   hawser pool create n1 ssd --lvm-thin vg0/thin --overcommit 300
   hawser pool create n1 raw --lvm vg1
+  hawser pool create n1 files --directory /srv/hawser
 
 Pools of one name on several nodes are one pool to the placement.
-Replicas in a thin pool are equal from the start. Volumes that are cut from a volume group take their whole size at once
+Replicas in thin pools and directories are equal from the start. Volumes that are cut from a volume group take their whole size at once
 and hold what the disks held before: the first replica is ready at once, the others sync from it.")]
     Create {
         /// Node that it is on
@@ -61,13 +62,17 @@ pub(crate) struct Storage {
     /// LVM volume group that volumes are cut from
     #[arg(long, value_name = "VG")]
     lvm: Option<String>,
+    /// Directory that volumes are files in; of a file system that is mounted before hawser-satellite starts
+    #[arg(long, value_name = "PATH")]
+    directory: Option<String>,
 }
 
 impl Storage {
     fn provider(self) -> Option<v1::create_pool_request::Provider> {
         use v1::create_pool_request::Provider;
         let lvm = self.lvm.map(|volume_group| Provider::Lvm(v1::LvmProvider { volume_group }));
-        self.lvm_thin.map(Provider::LvmThin).or(lvm)
+        let directory = self.directory.map(|path| Provider::Directory(v1::DirectoryProvider { path }));
+        self.lvm_thin.map(Provider::LvmThin).or(lvm).or(directory)
     }
 }
 

@@ -224,6 +224,7 @@ pub fn package_of(program: &str) -> Option<&'static str> {
     match program {
         "drbdadm" | "drbdsetup" | "drbdmeta" => Some("drbd-utils"),
         "blkdiscard" => Some("util-linux"),
+        "losetup" => Some("mount"),
         "lvs" | "vgs" | "pvs" | "lvcreate" | "lvremove" | "lvchange" => Some("lvm2"),
         "dmsetup" => Some("dmsetup"),
         "modprobe" => Some("kmod"),

@@ -25,7 +25,7 @@ pub struct Facts {
     pub missing: Vec<String>,
 }
 
-const TOOLS: [&str; 11] = [
+const TOOLS: [&str; 12] = [
     "drbdadm",
     "drbdsetup",
     "drbdmeta",
@@ -35,6 +35,7 @@ const TOOLS: [&str; 11] = [
     "lvchange",
     "lvremove",
     "blkdiscard",
+    "losetup",
     "dmsetup",
     "modprobe",
 ];

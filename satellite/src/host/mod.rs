@@ -7,7 +7,8 @@
 //! * [`command`]: runs a program; [`deadline`] shares a time among several. [`beside`]: what may wait for a disk.
 //!   [`devices`]: sysfs and block devices. [`facts`]: what the node can do. [`numbers`]: minors and ports that the
 //!   kernel holds.
-//! * [`storage`]: what volumes are cut from; [`lvm`]: thin pools and volume groups.
+//! * [`storage`]: what volumes are cut from; [`lvm`]: thin pools and volume groups; [`directory`]: files.
+//!   [`durable`]: changes of files that outlast a power cut.
 //! * [`drbd`]: configuration, metadata, events and the driver of each generation.
 //! * [`gate`]: the map that consumers open; [`openers`]: who does.
 
@@ -15,7 +16,9 @@ mod beside;
 pub mod command;
 mod deadline;
 pub mod devices;
+mod directory;
 pub mod drbd;
+mod durable;
 pub mod facts;
 pub mod gate;
 pub mod lvm;

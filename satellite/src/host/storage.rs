@@ -2,15 +2,29 @@
 //!
 //! A provider changes only what carries the mark that it is given, and never guesses what is there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use hawser_plan::{
     observed::{BackingFound, Looked, PoolFound},
-    step::BackingVolume,
+    step::{BackingVolume, Provider},
 };
 
 use super::{Deadline, HostError};
+
+/// Where the links to volumes in directories are; below it, the directory's own path.
+const LINKS: &str = "/dev/hawser";
+
+/// The device of a volume, by its pool and name. It need not be there.
+pub(crate) fn device_of(provider: &Provider, name: &str) -> PathBuf {
+    match provider {
+        Provider::LvmThin { volume_group, .. } | Provider::Lvm { volume_group } => {
+            Path::new("/dev").join(volume_group).join(name)
+        }
+        Provider::Zfs { dataset } => Path::new("/dev/zvol").join(dataset).join(name),
+        Provider::Directory { path } => Path::new(LINKS).join(path.trim_start_matches('/')).join(name),
+    }
+}
 
 /// One pool of one kind of storage.
 #[async_trait]
@@ -41,4 +55,22 @@ pub(crate) trait StorageProvider: Send + Sync {
 
     /// The device of a volume. It need not be there.
     fn device(&self, name: &str) -> PathBuf;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_place_below_dev() {
+        let (volume_group, thin_pool) = ("vg0".to_owned(), "thin".to_owned());
+        for (provider, device) in [
+            (Provider::LvmThin { volume_group: volume_group.clone(), thin_pool }, "/dev/vg0/db.7-0"),
+            (Provider::Lvm { volume_group }, "/dev/vg0/db.7-0"),
+            (Provider::Zfs { dataset: "tank/hawser".to_owned() }, "/dev/zvol/tank/hawser/db.7-0"),
+            (Provider::Directory { path: "/srv/hawser".to_owned() }, "/dev/hawser/srv/hawser/db.7-0"),
+        ] {
+            assert_eq!(device_of(&provider, "db.7-0"), Path::new(device));
+        }
+    }
 }

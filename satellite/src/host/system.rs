@@ -16,7 +16,7 @@ use hawser_plan::{
         ConnectionState, KernelPeer, KernelPeerVolume, KernelResource, KernelVolume, Looked, Opener,
         PoolFound, ReplicaFound, Subject,
     },
-    step::{BackingVolume, DrbdPeer, GateTarget, Generation, Provider, Step},
+    step::{DrbdPeer, GateTarget, Generation, Provider, Step},
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -27,6 +27,7 @@ use super::{
     CommandError, Deadline, Facts, Host, HostError, Numbers,
     command::{CommandLine, start},
     devices::{self, Map},
+    directory::DirectoryPool,
     drbd::{
         DrbdDriver,
         configuration::Surroundings,
@@ -37,7 +38,7 @@ use super::{
     gate::Gates,
     lvm::{Lvm, thick::LvmVolumeGroup, thin::LvmThinPool},
     numbers, openers,
-    storage::StorageProvider,
+    storage::{StorageProvider, device_of},
 };
 
 const SYS: &str = "/sys";
@@ -91,7 +92,7 @@ impl SystemHost {
         Ok(SystemHost {
             facts,
             lvm: Arc::new(Lvm::new(settings.lvm_config)),
-            drbd: Driver84::new(directory, surroundings, device_of),
+            drbd: Driver84::new(directory, surroundings, |volume| device_of(&volume.provider, &volume.name)),
             gates: Gates::new(Path::new(SYS)),
             changes,
             _events: tokio_util::task::AbortOnDropHandle::new(tokio::spawn(follow_events(sender))),
@@ -99,17 +100,21 @@ impl SystemHost {
     }
 
     fn provider(&self, provider: &Provider) -> Result<Box<dyn StorageProvider>, HostError> {
-        let other = match provider {
+        Ok(match provider {
             Provider::LvmThin { volume_group, thin_pool } => {
-                return Ok(Box::new(LvmThinPool::new(Arc::clone(&self.lvm), volume_group, thin_pool)));
+                Box::new(LvmThinPool::new(Arc::clone(&self.lvm), volume_group, thin_pool))
             }
             Provider::Lvm { volume_group } => {
-                return Ok(Box::new(LvmVolumeGroup::new(Arc::clone(&self.lvm), volume_group)));
+                Box::new(LvmVolumeGroup::new(Arc::clone(&self.lvm), volume_group))
             }
-            Provider::Zfs { .. } => "ZFS storage",
-            Provider::Directory { .. } => "storage in a directory",
-        };
-        Err(HostError::Unsupported { what: other.to_owned(), reason: "this release has LVM only".to_owned() })
+            Provider::Directory { path } => Box::new(DirectoryPool::new(path)),
+            Provider::Zfs { .. } => {
+                return Err(HostError::Unsupported {
+                    what: "ZFS storage".to_owned(),
+                    reason: "this release has LVM and directories".to_owned(),
+                });
+            }
+        })
     }
 
     fn driver(&self, generation: Generation) -> Result<&dyn DrbdDriver, HostError> {
@@ -329,29 +334,13 @@ impl SystemHost {
     }
 }
 
-/// The device of a backing volume, for the configuration.
-fn device_of(volume: &BackingVolume) -> PathBuf {
-    match &volume.provider {
-        Provider::LvmThin { volume_group, .. } | Provider::Lvm { volume_group } => {
-            Path::new("/dev").join(volume_group).join(&volume.name)
-        }
-        Provider::Zfs { dataset } => Path::new("/dev/zvol").join(dataset).join(&volume.name),
-        Provider::Directory { path } => Path::new(path).join(&volume.name),
-    }
-}
-
 /// Block name of the device that a gate of the subject should lead to; `None` if that is not there.
 fn gate_target(subject: &Subject, volume: &hawser_plan::observed::SubjectVolume) -> Option<String> {
     if subject.drbd_name.is_some() {
         return Some(format!("drbd{}", volume.minor));
     }
-    match subject.provider.as_ref()? {
-        Provider::LvmThin { volume_group, .. } | Provider::Lvm { volume_group } => {
-            let device = Path::new("/dev").join(volume_group).join(&volume.backing_name);
-            devices::block_name(Path::new(SYS), &device).ok()
-        }
-        Provider::Zfs { .. } | Provider::Directory { .. } => None,
-    }
+    let device = device_of(subject.provider.as_ref()?, &volume.backing_name);
+    devices::block_name(Path::new(SYS), &device).ok()
 }
 
 fn resource_found(

@@ -99,11 +99,11 @@ impl Bench for SimBench {
     }
 
     async fn make_foreign_volume(&self, name: &str) {
-        self.world.make_foreign_volume(self.node(), "vg0", name);
+        self.world.make_foreign_volume(self.node(), self.provider.contention_domain(), name);
     }
 
     async fn remove_foreign_volume(&self, name: &str) {
-        self.world.remove_volume(self.node(), "vg0", name);
+        self.world.remove_volume(self.node(), self.provider.contention_domain(), name);
     }
 
     async fn write(&self, gate: &str, record: u64) -> Box<dyn Writer> {
@@ -153,17 +153,22 @@ fn thick() -> Provider {
     Provider::Lvm { volume_group: "vg0".to_owned() }
 }
 
+fn directory() -> Provider {
+    Provider::Directory { path: "/srv/hawser".to_owned() }
+}
+
 /// Gives a world both nodes, with one pool of every kind.
 fn add_nodes(world: &SimWorld) {
     for (node, ip) in NODES {
         world.add_node(node, ip.parse().unwrap(), "vg0", "thin", 1 << 30);
         world.add_volume_group(node, "vg0", 1 << 30);
+        world.add_directory(node, "/srv/hawser", 1 << 30);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_simulated_host_passes_the_suite() {
-    for provider in [thin(), thick()] {
+    for provider in [thin(), thick(), directory()] {
         passes_the_suite(provider).await;
     }
 }

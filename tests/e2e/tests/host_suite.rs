@@ -14,28 +14,30 @@ use hawser_lab::{Finished, Lab, LabOptions};
 /// Far longer than it takes; without it, two sides that wait for each other would wait for ever.
 const LIMIT: Duration = Duration::from_secs(400);
 
-/// What the suite's volumes are cut from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pool {
-    LvmThin,
-    Lvm,
-}
+/// On the nodes' state disk, which has ext4.
+const DIRECTORY: &str = "/state/volumes";
 
 #[tokio::test]
 async fn the_real_host_passes_the_suite_of_the_simulated_one_in_a_thin_pool() -> Result<()> {
-    passes_the_suite(Pool::LvmThin).await
+    passes_the_suite("thin", ["--lvm-thin", THIN_POOL]).await
 }
 
 #[tokio::test]
 async fn the_real_host_passes_the_suite_of_the_simulated_one_in_a_volume_group() -> Result<()> {
-    passes_the_suite(Pool::Lvm).await
+    let group = THIN_POOL.split('/').next().unwrap_or(THIN_POOL);
+    passes_the_suite("group", ["--lvm", group]).await
 }
 
-async fn passes_the_suite(pool: Pool) -> Result<()> {
+#[tokio::test]
+async fn the_real_host_passes_the_suite_of_the_simulated_one_in_a_directory() -> Result<()> {
+    passes_the_suite("directory", ["--directory", DIRECTORY]).await
+}
+
+async fn passes_the_suite(kind: &str, pool: [&str; 2]) -> Result<()> {
     if !lab_or_skipped() {
         return Ok(());
     }
-    let name = format!("host-suite-{pool:?}-{}", std::process::id()).to_lowercase();
+    let name = format!("host-suite-{kind}-{}", std::process::id());
     let options = LabOptions { nodes: 2, ..LabOptions::new(&name) };
     let program = options.programs.join("examples/hawser-host-suite");
     ensure!(
@@ -60,8 +62,7 @@ async fn passes_the_suite(pool: Pool) -> Result<()> {
     Ok(())
 }
 
-async fn side(lab: &Lab, program: &Path, pool: Pool, node: &str, side: &str) -> Result<Finished> {
-    let (group, thin_pool) = THIN_POOL.split_once('/').context("the thin pool has no volume group")?;
+async fn side(lab: &Lab, program: &Path, pool: [&str; 2], node: &str, side: &str) -> Result<Finished> {
     let program = program.to_string_lossy();
     let mut arguments = vec![
         &*program,
@@ -76,12 +77,8 @@ async fn side(lab: &Lab, program: &Path, pool: Pool, node: &str, side: &str) -> 
         "n2=10.77.0.2",
         "--interface",
         "vec0",
-        "--volume-group",
-        group,
     ];
-    if pool == Pool::LvmThin {
-        arguments.extend(["--thin-pool", thin_pool]);
-    }
+    arguments.extend(pool);
     Ok(lab.exec(node, &arguments).await?)
 }
 

@@ -30,6 +30,16 @@ pub const READERS: &[Reader] = &[
         "satellite/src/host/lvm/report.rs::hostile_reports_of_groups",
     ),
     reader(
+        "`losetup --list --json`",
+        "satellite/src/host/directory/loop_devices.rs",
+        "satellite/src/host/directory/loop_devices.rs::hostile_lists_of_loop_devices",
+    ),
+    reader(
+        "marks of files",
+        "satellite/src/host/directory/files.rs",
+        "satellite/src/host/directory/files.rs::hostile_marks_of_files",
+    ),
+    reader(
         "percentages of LVM and DRBD",
         "satellite/src/host/percentage.rs",
         "satellite/src/host/percentage.rs::hostile_percentages",

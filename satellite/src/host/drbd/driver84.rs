@@ -21,11 +21,12 @@ use super::{
         CommandError, Deadline, HostError, beside,
         command::{CommandLine, Output, start},
         devices::SECTOR,
+        durable::remove_if_there,
     },
     DrbdDriver,
     configuration::{self, Surroundings},
     events2::{self, KernelState},
-    files::{self, ConfigurationFiles},
+    files::ConfigurationFiles,
     metadata::{self, Making, Superblock},
     shown,
 };
@@ -190,7 +191,7 @@ impl DrbdDriver for Driver84 {
             restored = drbdmeta(metadata.minor, device, restore, deadline).await.map(drop);
         }
         // Also where there is nothing to do: this step may have been killed after the dump was restored.
-        files::remove_if_there(&dump)?;
+        remove_if_there(&dump).map_err(|error| HostError::file(&dump, &error))?;
         restored?;
         match due(&read_superblock(device, deadline).await?)? {
             Making::Nothing => Ok(()),

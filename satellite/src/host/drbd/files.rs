@@ -12,7 +12,11 @@ use std::{
 use hawser_plan::step::Configuration;
 
 use super::{
-    super::{Deadline, HostError, command::CommandLine},
+    super::{
+        Deadline, HostError,
+        command::CommandLine,
+        durable::{remove_if_there, sync_directory},
+    },
     configuration,
 };
 
@@ -105,7 +109,7 @@ impl ConfigurationFiles {
         let unfinished =
             self.unfinished(drbd_name).map_err(|error| HostError::file(&self.directory, &error))?;
         for file in std::iter::once(path).chain(unfinished) {
-            remove_if_there(&file)?;
+            remove_if_there(&file).map_err(|error| HostError::file(&file, &error))?;
         }
         sync_directory(&self.directory).map_err(|error| HostError::file(&self.directory, &error))
     }
@@ -157,21 +161,6 @@ fn write_synced(path: &Path, text: &str) -> io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
-}
-
-/// Removes a file that need not be there.
-///
-/// # Errors
-/// It is there and cannot be removed.
-pub(super) fn remove_if_there(path: &Path) -> Result<(), HostError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed.map_err(|error| HostError::file(path, &error)),
-    }
-}
-
-fn sync_directory(path: &Path) -> io::Result<()> {
-    fs::File::open(path)?.sync_all()
 }
 
 #[cfg(test)]

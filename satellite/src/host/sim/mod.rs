@@ -16,6 +16,7 @@ mod state;
 mod storage;
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -101,11 +102,13 @@ impl SimWorld {
         self.change(|state| {
             let number = state.nodes.len() as u64;
             let blocks = (0..REMNANT_BLOCKS).map(|block| (block, REMNANT + number * REMNANT_BLOCKS + block));
-            let group = Group { capacity_bytes, remnants: blocks.collect() };
-            if let Some(node) = state.nodes.get_mut(node) {
-                node.groups.insert(volume_group.to_owned(), group);
-            }
+            state.add_group(node, volume_group, Group { capacity_bytes, remnants: blocks.collect() });
         });
+    }
+
+    /// Gives a node a directory that volumes are files in.
+    pub fn add_directory(&self, node: &str, path: &str, capacity_bytes: u64) {
+        self.change(|state| state.add_group(node, path, Group { capacity_bytes, remnants: BTreeMap::new() }));
     }
 
     /// The door of a node.

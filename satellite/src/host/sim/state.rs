@@ -47,7 +47,7 @@ pub(super) struct Node {
     pub(super) ip: IpAddr,
     /// Capacity of thin pools, by volume group and name.
     pub(super) pools: BTreeMap<VolumeKey, u64>,
-    /// Volume groups that volumes are cut from, by name.
+    /// Volume groups and directories that volumes are cut from, by name or path.
     pub(super) groups: BTreeMap<String, Group>,
     /// No pool has a free byte.
     pub(super) full: bool,
@@ -60,7 +60,7 @@ pub(super) struct Node {
     pub(super) processes: BTreeMap<i32, Process>,
 }
 
-/// A volume group that volumes are cut from.
+/// What volumes are cut from that take their whole size at once.
 pub(super) struct Group {
     pub(super) capacity_bytes: u64,
     /// What a new volume holds, by block: all that was ever written to it.
@@ -230,6 +230,12 @@ impl State {
         node.volumes.values_mut().for_each(|volume| volume.active = false);
         for other in self.nodes.keys().filter(|other| *other != name) {
             self.effects.push(Effect::NoticeCut { a: name.to_owned(), b: other.clone() });
+        }
+    }
+
+    pub(super) fn add_group(&mut self, node: &str, name: &str, group: Group) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.groups.insert(name.to_owned(), group);
         }
     }
 

@@ -34,14 +34,15 @@ pub(super) fn pool(node: Option<&Node>, provider: &Provider) -> Result<PoolFound
                 .map(|capacity| found(capacity, capacity))
                 .ok_or_else(|| there_is_no_thin_pool(volume_group, thin_pool))
         }
-        Provider::Lvm { volume_group } => {
-            let group = node.and_then(|node| Some((node, node.groups.get(volume_group)?.capacity_bytes)));
-            let (node, bytes) = group.ok_or_else(|| there_is_no_group(volume_group))?;
-            // What others have taken of the group is not the pool's.
-            let others = taken(node, volume_group, |volume| volume.mark.is_none());
-            Ok(found(bytes - others, bytes - taken(node, volume_group, |_| true)))
+        Provider::Lvm { .. } | Provider::Directory { .. } => {
+            let group = provider.contention_domain();
+            let there = node.and_then(|node| Some((node, node.groups.get(group)?.capacity_bytes)));
+            let (node, bytes) = there.ok_or_else(|| there_is_no_group(group))?;
+            // What others have taken is not the pool's.
+            let others = taken(node, group, |volume| volume.mark.is_none());
+            Ok(found(bytes - others, bytes - taken(node, group, |_| true)))
         }
-        Provider::Zfs { .. } | Provider::Directory { .. } => Err(unsupported()),
+        Provider::Zfs { .. } => Err(unsupported()),
     }
 }
 
@@ -89,25 +90,30 @@ fn check_room(node: &Node, provider: &Provider, size_bytes: u64) -> Result<BTree
             }
             Ok(BTreeMap::new())
         }
-        Provider::Lvm { volume_group } => {
-            let command = format!("lvcreate --type linear {volume_group}");
-            let Some(group) = node.groups.get(volume_group) else {
-                return Err(failed(command, format!("Volume group \"{volume_group}\" not found")));
-            };
-            let free = group.capacity_bytes - taken(node, volume_group, |_| true);
-            if node.full || free < size_bytes {
-                let (free, needed) = (if node.full { 0 } else { free / EXTENT }, size_bytes / EXTENT);
-                return Err(failed(
-                    command,
-                    format!(
-                        "Volume group \"{volume_group}\" has insufficient free space ({free} extents): {needed} \
-                         required."
-                    ),
-                ));
+        Provider::Lvm { .. } | Provider::Directory { .. } => {
+            let name = provider.contention_domain();
+            let Some(group) = node.groups.get(name) else { return Err(there_is_no_group(name)) };
+            let free = group.capacity_bytes - taken(node, name, |_| true);
+            if !node.full && free >= size_bytes {
+                return Ok(group.remnants.clone());
             }
-            Ok(group.remnants.clone())
+            Err(match provider {
+                Provider::Directory { path } => HostError::File {
+                    path: path.clone(),
+                    reason: "No space left on device (os error 28)".to_owned(),
+                },
+                _ => {
+                    let (free, needed) = (if node.full { 0 } else { free / EXTENT }, size_bytes / EXTENT);
+                    failed(
+                        format!("lvcreate --type linear {name}"),
+                        format!(
+                            "Volume group \"{name}\" has insufficient free space ({free} extents): {needed} required."
+                        ),
+                    )
+                }
+            })
         }
-        Provider::Zfs { .. } | Provider::Directory { .. } => Err(unsupported()),
+        Provider::Zfs { .. } => Err(unsupported()),
     }
 }
 

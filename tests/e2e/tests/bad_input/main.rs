@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use hawser_e2e::cluster::{Cluster, lab_or_skipped};
 
 /// What is typed, and what the refusal has to say.
-const REFUSED: [(&[&str], &[&str]); 28] = [
+const REFUSED: [(&[&str], &[&str]); 29] = [
     (&["node", "create", "n1", "--address", "10.77.0.9"], &["n1", "already"]),
     (&["node", "create", "UPPER", "--address", "10.77.0.9"], &["name", "UPPER"]),
     (&["node", "create", "n9", "--address", "300.1.1.1"], &["300.1.1.1"]),
@@ -25,6 +25,7 @@ const REFUSED: [(&[&str], &[&str]); 28] = [
     (&["pool", "create", "n1", "other", "--lvm-thin", "vg0/thin", "--lvm", "vg0"], &["--lvm-thin", "--lvm"]),
     (&["pool", "create", "n1", "other", "--lvm", "../x"], &["--lvm"]),
     (&["pool", "create", "n1", "other", "--lvm", "vg9"], &["vg9", "vgcreate"]),
+    (&["pool", "create", "n1", "other", "--directory", "srv"], &["--directory", "srv"]),
     (&["pool", "delete", "n1", "other"], &["other"]),
     (&["group", "create", "default", "--replicas", "2"], &["default", "already"]),
     (&["group", "delete", "nobody"], &["nobody"]),

@@ -3,7 +3,7 @@
 use crate::transcript::Line::{self, Hawser, Lab, Until};
 
 /// A volume from its group to its end, and what is refused on the way.
-pub(crate) const VOLUME: [Line; 49] = [
+pub(crate) const VOLUME: [Line; 51] = [
     Hawser("node list"),
     Hawser("node show n1"),
     Hawser("pool list"),
@@ -42,6 +42,8 @@ pub(crate) const VOLUME: [Line; 49] = [
     Hawser("pool create n3 thin --lvm-thin vg0/thin"),
     Hawser("pool create n3 none --lvm-thin vg0/none"),
     Hawser("pool create n3 none --lvm vg9"),
+    Hawser("pool create n3 none --directory /srv/none"),
+    Hawser("pool create n3 none --directory /tmp"),
     Hawser("pool create n3 raw --lvm vg0"),
     Hawser("pool delete n3 raw"),
     Hawser("node create n4 --address 10.77.0.4"),

@@ -1,0 +1,230 @@
+//! Backing volumes as files in a directory, each under a loop device that bypasses the page cache.
+//!
+//! A file has its whole size from the beginning and reads zero. Its mark is an extended attribute that goes with the
+//! file. What the layers above open is a link below `/dev/hawser`, which is gone after a boot like the loop device that
+//! it leads to. It must never bind, unbind or remove a file that does not carry exactly the mark that it was given.
+//!
+//! * [`files`]: made whole or not at all, found, removed. * [`loop_devices`]: the kernel's, by `losetup`.
+
+mod files;
+mod loop_devices;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use async_trait::async_trait;
+use hawser_plan::{
+    observed::{BackingFound, Looked, PoolFound},
+    step::{BackingVolume, Mark, Provider},
+};
+
+use self::{files::VolumeFile, loop_devices::LoopDevice};
+use super::{
+    Deadline, HostError, beside,
+    durable::remove_if_there,
+    storage::{StorageProvider, device_of},
+};
+
+/// A directory that volumes are files in.
+pub(super) struct DirectoryPool {
+    path: PathBuf,
+}
+
+impl DirectoryPool {
+    /// The directory of that path. It need not be there.
+    pub(super) fn new(path: &str) -> Self {
+        DirectoryPool { path: PathBuf::from(path) }
+    }
+
+    fn object(&self, name: &str) -> String {
+        format!("file {}", self.path.join(name).display())
+    }
+
+    /// Does `work` on the directory's files in a thread of its own: their disk may not answer.
+    async fn with_files<T: Send + 'static>(
+        &self,
+        deadline: &Deadline,
+        work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, HostError> {
+        let path = self.path.clone();
+        let done = beside::read(deadline, || self.path.display().to_string(), move || work(&path)).await?;
+        let refused = |reason| HostError::refused(format!("directory {}", self.path.display()), reason);
+        done.map_err(|error| match error.raw_os_error() {
+            Some(nix::libc::ENOENT) => refused("there is none; make it, or mount the file system that it is on"),
+            Some(nix::libc::EOPNOTSUPP) => refused(
+                "its file system has no extended attributes or cannot reserve room for files; ext4 and XFS have both",
+            ),
+            _ => HostError::file(&self.path, &error),
+        })
+    }
+
+    async fn file(&self, name: &str, deadline: &Deadline) -> Result<Option<VolumeFile>, HostError> {
+        let name = name.to_owned();
+        self.with_files(deadline, move |path| files::find(path, &name)).await
+    }
+
+    /// The loop device of a file, if it has one.
+    async fn bound(&self, file: &VolumeFile, deadline: &Deadline) -> Result<Option<LoopDevice>, HostError> {
+        let devices = loop_devices::list(deadline).await?;
+        Ok(devices.into_iter().find(|device| device.is_of(file)))
+    }
+
+    /// Makes sure that the link of a volume leads to a loop device of its file.
+    async fn bind(&self, name: &str, file: &VolumeFile, deadline: &Deadline) -> Result<(), HostError> {
+        let device = match self.bound(file, deadline).await? {
+            Some(device) => device.path,
+            None => loop_devices::bind(&self.path.join(name), deadline).await?,
+        };
+        let link = self.device(name);
+        if leads_to(&link, &device) {
+            return Ok(());
+        }
+        link_to(&link, &device).map_err(|error| HostError::file(&link, &error))
+    }
+
+    /// Accepts a file that is there already if it is what the step asks for.
+    fn check(&self, volume: &BackingVolume, found: &VolumeFile) -> Result<(), HostError> {
+        if found.mark.as_ref() != Some(&volume.mark) {
+            return Err(HostError::refused(
+                self.object(&volume.name),
+                format!("the name is taken and {}; remove or rename it", whose(found.mark.as_ref())),
+            ));
+        }
+        if found.size_bytes < volume.size_bytes {
+            return Err(HostError::refused(
+                self.object(&volume.name),
+                format!("has {} bytes where {} are asked for", found.size_bytes, volume.size_bytes),
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_name(&self, name: &str) -> Result<(), HostError> {
+        if files::is_plain(name) {
+            return Ok(());
+        }
+        Err(HostError::refused(self.object(name), format!("{name:?} is no name for a file of Hawser's")))
+    }
+}
+
+fn whose(mark: Option<&Mark>) -> String {
+    match mark {
+        None => "it is not Hawser's".to_owned(),
+        Some(other) => format!(
+            "it belongs to volume {} of resource {}, replica {}, of cluster {}",
+            other.volume, other.resource, other.replica_incarnation, other.cluster_id
+        ),
+    }
+}
+
+fn leads_to(link: &Path, device: &Path) -> bool {
+    fs::read_link(link).is_ok_and(|target| target == device)
+}
+
+/// A link is replaced whole: whoever opens it finds the old device or the new one.
+fn link_to(link: &Path, device: &Path) -> io::Result<()> {
+    if let Some(directory) = link.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    let aside =
+        link.with_file_name(format!(".{}.new", link.file_name().unwrap_or_default().to_string_lossy()));
+    remove_if_there(&aside)?;
+    std::os::unix::fs::symlink(device, &aside)?;
+    fs::rename(&aside, link)
+}
+
+#[async_trait]
+impl StorageProvider for DirectoryPool {
+    async fn pool(&self, deadline: &Deadline) -> Result<PoolFound, HostError> {
+        self.with_files(deadline, files::room).await
+    }
+
+    async fn look(&self, name: &str, deadline: &Deadline) -> Looked<BackingFound> {
+        let found = async {
+            let Some(file) = self.file(name, deadline).await? else { return Ok(None) };
+            let bound = self.bound(&file, deadline).await?;
+            Ok::<_, HostError>(Some((file, bound)))
+        };
+        match found.await {
+            Err(error) => Looked::Unknown(error.to_string()),
+            Ok(None) => Looked::Absent,
+            Ok(Some((file, bound))) => Looked::Present(BackingFound {
+                size_bytes: file.size_bytes,
+                mark: file.mark,
+                active: bound.is_some_and(|bound| leads_to(&self.device(name), &bound.path)),
+                device: self.device(name),
+            }),
+        }
+    }
+
+    async fn ensure(&self, volume: &BackingVolume, deadline: &Deadline) -> Result<(), HostError> {
+        self.check_name(&volume.name)?;
+        let file = match self.file(&volume.name, deadline).await? {
+            Some(file) => file,
+            None => {
+                let wanted = volume.clone();
+                self.with_files(deadline, move |path| {
+                    files::make(path, &wanted.name, wanted.size_bytes, &wanted.mark)
+                })
+                .await?
+            }
+        };
+        self.check(volume, &file)?;
+        self.bind(&volume.name, &file, deadline).await
+    }
+
+    async fn remove(&self, volume: &BackingVolume, deadline: &Deadline) -> Result<(), HostError> {
+        self.check_name(&volume.name)?;
+        let name = volume.name.clone();
+        let Some(file) = self.file(&name, deadline).await? else {
+            return self.with_files(deadline, move |path| files::remove_unfinished(path, &name)).await;
+        };
+        if file.mark.as_ref() != Some(&volume.mark) {
+            return Err(HostError::refused(
+                self.object(&name),
+                "it does not carry the mark of what is to be removed, so it stays",
+            ));
+        }
+        if let Some(device) = self.bound(&file, deadline).await? {
+            loop_devices::unbind(&device.path, deadline).await?;
+            // The kernel only remembers to let go of one that is in use.
+            if self.bound(&file, deadline).await?.is_some() {
+                return Err(HostError::refused(
+                    self.object(&name),
+                    format!("its loop device {} is in use, so it stays", device.path.display()),
+                ));
+            }
+        }
+        let link = self.device(&name);
+        remove_if_there(&link).map_err(|error| HostError::file(&link, &error))?;
+        self.with_files(deadline, move |path| files::remove(path, &name)).await
+    }
+
+    async fn new_volumes_read_zero(&self, _: &Deadline) -> Result<(), HostError> {
+        Ok(())
+    }
+
+    fn device(&self, name: &str) -> PathBuf {
+        device_of(&Provider::Directory { path: self.path.display().to_string() }, name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_link_is_replaced_whatever_it_led_to_and_whatever_a_crash_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let link = directory.path().join("srv/db.7-0");
+        for device in ["/dev/loop1", "/dev/loop2"] {
+            link_to(&link, Path::new(device)).unwrap();
+            assert!(leads_to(&link, Path::new(device)));
+            std::os::unix::fs::symlink("/dev/null", link.with_file_name(".db.7-0.new")).unwrap();
+        }
+        assert!(!leads_to(&link, Path::new("/dev/loop1")));
+    }
+}
