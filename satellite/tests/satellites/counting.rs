@@ -29,6 +29,7 @@ pub(crate) struct CountingHost {
     faults: Arc<Mutex<BTreeMap<String, Fault>>>,
     adjusting: Arc<Mutex<Option<Fault>>>,
     deaf: Arc<Mutex<bool>>,
+    pool_looks: Arc<Mutex<u64>>,
 }
 
 impl CountingHost {
@@ -39,7 +40,13 @@ impl CountingHost {
             faults: Arc::default(),
             adjusting: Arc::default(),
             deaf: Arc::default(),
+            pool_looks: Arc::default(),
         }
+    }
+
+    /// How often the pool was looked at.
+    pub(crate) fn pool_looks(&self) -> u64 {
+        *self.pool_looks.lock().unwrap()
     }
 
     /// Verbs of the steps since the last call.
@@ -82,6 +89,7 @@ impl Host for CountingHost {
     }
 
     async fn pool(&self, provider: &Provider) -> Result<PoolFound, HostError> {
+        *self.pool_looks.lock().unwrap() += 1;
         self.host.pool(provider).await
     }
 

@@ -126,3 +126,23 @@ async fn the_last_replica_comes_back_by_itself_after_a_power_cut() {
     written(&cluster, 6).await;
     assert!(cluster.follows("n1"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn room_that_a_confirmed_removal_has_freed_is_reported_soon() {
+    // Given a removal that is done and not confirmed, and a pool that was looked at a moment ago.
+    let cluster = Cluster::with_db().await;
+    leave(&cluster).await;
+    cluster.until("n1 has let go", |cluster| cluster.follows("n1")).await;
+    cluster.commit(|raft| raft.second = Second::Removing).await;
+    cluster.until("n2 has nothing", |cluster| !cluster.facts("n2").removed.is_empty()).await;
+    let looks = || cluster.host("n2").pool_looks();
+    let before = looks();
+    cluster.until("a regular look", |_| looks() > before).await;
+    let before = looks();
+
+    // When it is confirmed, the pool is looked at long before its turn.
+    cluster.commit(|raft| raft.second = Second::Absent).await;
+    let taken = cluster.until("another look", |_| looks() > before).await;
+
+    assert!(taken < std::time::Duration::from_secs(2), "{taken:?}");
+}

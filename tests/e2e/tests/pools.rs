@@ -9,8 +9,8 @@ use hawser_lab::cluster::THIN_POOL;
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 /// On the nodes' state disk, which has ext4.
 const DIRECTORY: &str = "/state/volumes";
-/// Where the links to its volumes are.
-const LINKS: &str = "/dev/hawser/state/volumes";
+/// The links to its volumes.
+const LINKS: &str = "/dev/hawser/*";
 
 #[test]
 fn the_main_job_is_done_on_every_kind_of_pool() -> Result<()> {
@@ -35,7 +35,7 @@ fn the_main_job_is_done_on_every_kind_of_pool() -> Result<()> {
         let left = [
             &["ls", "-A", DIRECTORY][..],
             &["losetup", "--list", "--noheadings"],
-            &["find", LINKS, "-type", "l"],
+            &["find", "/dev", "-path", LINKS, "-type", "l"],
         ];
         for look in left {
             let said = cluster.must_exec(node, look)?;
