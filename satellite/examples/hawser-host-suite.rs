@@ -209,6 +209,9 @@ impl Bench for RealBench {
     async fn unfinish(&self, name: &str) -> bool {
         match self.provider() {
             Provider::Lvm { volume_group } => {
+                let device = format!("/dev/{volume_group}/{name}");
+                let mut old = fs::OpenOptions::new().write(true).open(&device).unwrap();
+                old.write_all(b"an old file system").and_then(|()| old.sync_all()).unwrap();
                 self.lvm("lvchange", &["--addtag", "hawser-unwiped", &format!("{volume_group}/{name}")]);
                 // The host remembers its own volume; it hears of changes by others when it looks at the pool.
                 self.host.pool(&self.provider()).await.unwrap();
@@ -310,6 +313,22 @@ impl Bench for RealBench {
             command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let output = child.stdout.take().unwrap();
         Box::new(RealWriter { child, output: Some(output) })
+    }
+
+    async fn begins_with_zeros(&self, name: &str) -> bool {
+        let device = match self.provider() {
+            Provider::Directory { path } => format!("/dev/hawser{path}/{name}"),
+            provider => format!("/dev/{}/{name}", provider.contention_domain()),
+        };
+        let mut block = [1; 512];
+        fs::File::open(device).unwrap().read_exact(&mut block).unwrap();
+        block.iter().all(|byte| *byte == 0)
+    }
+
+    async fn takes_discards(&self, gate: &str) -> bool {
+        let mut command = Command::new("blkdiscard");
+        command.args(["--length", "4096"]).arg(format!("/dev/mapper/{gate}")).stderr(Stdio::null());
+        command.status().unwrap().success()
     }
 
     async fn read(&self, gate: &str) -> u64 {

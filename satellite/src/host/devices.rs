@@ -160,6 +160,25 @@ pub fn block_name(sys: &Path, device: &Path) -> io::Result<String> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no name in sysfs"))
 }
 
+/// Where the kernel keeps how much of a device one discard may take; 0: it takes none.
+fn discard_limit(sys: &Path, device: &Path) -> io::Result<PathBuf> {
+    Ok(sys.join("block").join(block_name(sys, device)?).join("queue/discard_max_bytes"))
+}
+
+/// Whether a device takes no discards.
+pub fn takes_no_discards(sys: &Path, device: &Path) -> bool {
+    let limit = discard_limit(sys, device).and_then(fs::read_to_string);
+    limit.is_ok_and(|limit| limit.trim() == "0")
+}
+
+/// Has a device take no discards, until the next boot: what lies above it is told so when it is attached.
+///
+/// # Errors
+/// There is no such device, or the kernel refuses.
+pub fn refuse_discards(sys: &Path, device: &Path) -> io::Result<()> {
+    if takes_no_discards(sys, device) { Ok(()) } else { fs::write(discard_limit(sys, device)?, "0") }
+}
+
 /// A tree in the form of `/sys/block`, for tests of this room.
 #[cfg(test)]
 pub(crate) mod test_tree {

@@ -39,7 +39,7 @@ const TOOLS: [&str; 12] = [
     "dmsetup",
     "modprobe",
 ];
-const MODULES: [&str; 3] = ["drbd", "dm_mod", "dm_thin_pool"];
+const MODULES: [&str; 4] = ["drbd", "dm_mod", "dm_thin_pool", "loop"];
 const MODPROBE: Duration = Duration::from_secs(10);
 
 /// Looks at the node. Loads the modules that Hawser needs and that are not loaded yet.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use hawser_plan::{
     observed::{BackingFound, Looked, PoolFound},
-    step::{BackingVolume, Provider},
+    step::{BackingVolume, Mark, Provider},
 };
 
 use super::{Deadline, HostError};
@@ -24,6 +24,41 @@ pub(crate) fn device_of(provider: &Provider, name: &str) -> PathBuf {
         Provider::Zfs { dataset } => Path::new("/dev/zvol").join(dataset).join(name),
         Provider::Directory { path } => Path::new(LINKS).join(path.trim_start_matches('/')).join(name),
     }
+}
+
+/// Refuses a volume whose name is taken by one with another mark, or smaller than it is asked for.
+///
+/// # Errors
+/// Whose it is, or how large.
+pub(crate) fn check_taken(
+    object: &str,
+    volume: &BackingVolume,
+    mark: Option<&Mark>,
+    size_bytes: u64,
+) -> Result<(), HostError> {
+    if mark != Some(&volume.mark) {
+        let whose = match mark {
+            None => "it is not Hawser's".to_owned(),
+            Some(other) => format!(
+                "it belongs to volume {} of resource {}, replica {}, of cluster {}",
+                other.volume, other.resource, other.replica_incarnation, other.cluster_id
+            ),
+        };
+        return Err(HostError::refused(
+            object,
+            format!("the name is taken and {whose}; remove or rename it"),
+        ));
+    }
+    if size_bytes < volume.size_bytes {
+        let reason = format!("has {size_bytes} bytes where {} are asked for", volume.size_bytes);
+        return Err(HostError::refused(object, reason));
+    }
+    Ok(())
+}
+
+/// The refusal to remove what carries another mark than what is to be removed, or none.
+pub(crate) fn not_to_be_removed(object: String) -> HostError {
+    HostError::refused(object, "it does not carry the mark of what is to be removed, so it stays")
 }
 
 /// One pool of one kind of storage.

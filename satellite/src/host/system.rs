@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -27,7 +27,7 @@ use super::{
     CommandError, Deadline, Facts, Host, HostError, Numbers,
     command::{CommandLine, start},
     devices::{self, Map},
-    directory::DirectoryPool,
+    directory::{DirectoryPool, Lane},
     drbd::{
         DrbdDriver,
         configuration::Surroundings,
@@ -64,6 +64,7 @@ pub struct Settings {
 pub struct SystemHost {
     facts: Facts,
     lvm: Arc<Lvm>,
+    directories: Mutex<BTreeMap<String, Lane>>,
     drbd: Driver84,
     gates: Gates,
     changes: watch::Receiver<u64>,
@@ -92,6 +93,7 @@ impl SystemHost {
         Ok(SystemHost {
             facts,
             lvm: Arc::new(Lvm::new(settings.lvm_config)),
+            directories: Mutex::default(),
             drbd: Driver84::new(directory, surroundings, |volume| device_of(&volume.provider, &volume.name)),
             gates: Gates::new(Path::new(SYS)),
             changes,
@@ -107,7 +109,10 @@ impl SystemHost {
             Provider::Lvm { volume_group } => {
                 Box::new(LvmVolumeGroup::new(Arc::clone(&self.lvm), volume_group))
             }
-            Provider::Directory { path } => Box::new(DirectoryPool::new(path)),
+            Provider::Directory { path } => {
+                let mut lanes = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
+                Box::new(DirectoryPool::new(path, lanes.entry(path.clone()).or_default().clone()))
+            }
             Provider::Zfs { .. } => {
                 return Err(HostError::Unsupported {
                     what: "ZFS storage".to_owned(),

@@ -62,6 +62,10 @@ pub(crate) trait Bench: Send + Sync {
     async fn remove_foreign_volume(&self, name: &str);
     /// Starts a consumer that writes `record` to the beginning of the gate.
     async fn write(&self, gate: &str, record: u64) -> Box<dyn Writer>;
+    /// Whether the first block of a volume that was just made is all zeros.
+    async fn begins_with_zeros(&self, name: &str) -> bool;
+    /// Whether the gate takes a discard of its first block.
+    async fn takes_discards(&self, gate: &str) -> bool;
     /// The record at the beginning of the gate.
     async fn read(&self, gate: &str) -> u64;
 }

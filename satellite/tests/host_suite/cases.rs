@@ -148,6 +148,8 @@ impl<'a> Suite<'a> {
             self.twice(&Step::EnsureBackingVolume(volume.clone())).await?;
             let found = self.look().await;
             check(usable(&found) == Some(true), || format!("finished: {:?}", found.backing))?;
+            let begins = self.bench.begins_with_zeros(&volume.name).await;
+            check(begins, || "what lay at the front of the new volume is still there".to_owned())?;
             // Of what lay there nothing is found.
             self.execute(&Step::CreateMetadata(self.first_metadata())).await?;
         }
@@ -215,6 +217,11 @@ impl<'a> Suite<'a> {
         let gate = found.gates[&0].present().copied_gate()?;
         check(gate == (GateTable::Linear, false, 0), || format!("{gate:?}"))?;
         self.refused(&self.demote()).await?;
+        // It would give away room that was reserved, or have two disks differ of which DRBD says that they are equal.
+        let may_discard = matches!(self.bench.provider(), Provider::LvmThin { .. });
+        check(may_discard || !self.bench.takes_discards(GATE).await, || {
+            "the gate takes discards".to_owned()
+        })?;
         let mut writer = self.bench.write(GATE, 1).await;
         check(writer.acknowledged().await, || {
             "a write on two connected replicas was not acknowledged".to_owned()

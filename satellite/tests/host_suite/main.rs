@@ -116,6 +116,14 @@ impl Bench for SimBench {
         })
     }
 
+    async fn begins_with_zeros(&self, _: &str) -> bool {
+        true
+    }
+
+    async fn takes_discards(&self, _: &str) -> bool {
+        false
+    }
+
     async fn read(&self, gate: &str) -> u64 {
         self.world.read(self.node(), gate, 0).unwrap()
     }

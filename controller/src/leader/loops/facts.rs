@@ -35,7 +35,12 @@ fn capacities(state: &State, node: &v1::Node, seen: &NodeSeen) -> Vec<Command> {
     reports
         .filter_map(|report| {
             let pool = state.pool(&node.name, &report.name)?;
-            let differs = pool.capacity_bytes.abs_diff(report.capacity_bytes) > pool.capacity_bytes / 100;
+            let differs = if is_cut_from_a_group(pool) && report.capacity_bytes < pool.capacity_bytes {
+                // All of it may be promised, and what others have taken is gone.
+                true
+            } else {
+                pool.capacity_bytes.abs_diff(report.capacity_bytes) > pool.capacity_bytes / 100
+            };
             (pool.incarnation() == report.incarnation() && differs).then(|| {
                 Command::RecordPoolCapacity(v1::RecordPoolCapacity {
                     node: node.name.clone(),
@@ -46,6 +51,10 @@ fn capacities(state: &State, node: &v1::Node, seen: &NodeSeen) -> Vec<Command> {
             })
         })
         .collect()
+}
+
+fn is_cut_from_a_group(pool: &v1::StoragePool) -> bool {
+    matches!(pool.provider, Some(v1::storage_pool::Provider::Lvm(_)))
 }
 
 #[cfg(test)]

@@ -18,7 +18,8 @@ use crate::leader::observed::Observed;
 /// `Synced` for each mark whose copy has caught up.
 #[must_use]
 pub fn decide(state: &State, observed: &Observed) -> Vec<Command> {
-    let marks = state.resources().flat_map(|resource| {
+    let made = |resource: &&v1::Resource| resource.lifecycle() != v1::ResourceLifecycle::Creating;
+    let marks = state.resources().filter(made).flat_map(|resource| {
         let outdated = resource.arbitration.iter().flat_map(|arbitration| &arbitration.outdated);
         outdated.map(move |mark| (resource, mark))
     });
@@ -92,7 +93,10 @@ mod tests {
         );
 
         type Change = fn(&mut World);
-        let table: [(&str, Change); 11] = [
+        let table: [(&str, Change); 12] = [
+            ("the resource is still being created", |world| {
+                world.resource.lifecycle = v1::ResourceLifecycle::Creating.into();
+            }),
             ("n2 is to be removed", |world| {
                 world.resource.replicas[1].lifecycle = v1::ReplicaLifecycle::Leaving.into();
             }),

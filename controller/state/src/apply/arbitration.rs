@@ -16,7 +16,7 @@ use hawser_proto::{
     names,
     v1::{
         Arbitration, OperationKind, OperationState, Outdate, OutdatedReplica, RejectionReason, ReplicaKind,
-        ReplicaLifecycle, Resource, Synced,
+        ReplicaLifecycle, Resource, ResourceLifecycle, Synced,
     },
 };
 
@@ -74,6 +74,11 @@ pub(super) fn synced(transaction: &mut Transaction<'_>, command: &Synced) -> Ver
     let mut arbitration = resource.arbitration.clone().unwrap_or_default();
     check_diskful(&resource, &command.node)?;
     check_stays(&resource, &command.node)?;
+    if resource.lifecycle() == ResourceLifecycle::Creating {
+        // Without the mark it would be told to start from the first generation, as if it were made together with all.
+        let message = format!("resource {} is still being created", resource.name);
+        return Err(Denial::precondition(message));
+    }
     let Some(standing) = outdated_number(&arbitration, &command.node) else { return Ok(Success::DONE) };
     if standing != command.number() && !is_planted(Defect::SyncedIgnoresNumber) {
         return Err(Denial::precondition(format!(

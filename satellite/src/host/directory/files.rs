@@ -4,19 +4,25 @@
 //! volume's own name but by removing it.
 
 use std::{
-    ffi::OsString,
-    fs::{self, OpenOptions},
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
 use hawser_plan::{observed::PoolFound, step::Mark};
 use hawser_proto::ids::Incarnation;
 use nix::{
-    fcntl::{self, AT_FDCWD, FallocateFlags, RenameFlags},
+    errno::Errno,
+    fcntl::{self, AT_FDCWD, AtFlags, FallocateFlags},
     sys::{statfs, statvfs},
+    unistd::linkat,
 };
+use xattr::FileExt;
 
 use super::super::durable::{remove_if_there, sync_directory};
 
@@ -59,48 +65,50 @@ pub(super) fn find(directory: &Path, name: &str) -> io::Result<Option<VolumeFile
     }
 }
 
-/// Makes a file of that size, with its room reserved and its mark on it, under a name of its own until it is complete and
-/// on the disk. One that has taken the name meanwhile stays.
+/// Makes a file of that size, with its room reserved and its mark on it. It has no name before it is complete and on the
+/// disk, so a crash leaves nothing. If the name is taken by then, what has it stays and is returned.
 pub(super) fn make(directory: &Path, name: &str, size_bytes: u64, mark: &Mark) -> io::Result<VolumeFile> {
-    let aside = unfinished(directory, name);
-    remove_if_there(&aside)?;
-    let length = i64::try_from(size_bytes).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-    let made = || -> io::Result<()> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
-        fcntl::fallocate(&file, FallocateFlags::empty(), 0, length)?;
-        xattr::set(&aside, MARK, in_words(mark).as_bytes())?;
-        file.sync_all()?;
-        let path = directory.join(name);
-        fcntl::renameat2(AT_FDCWD, &aside, AT_FDCWD, &path, RenameFlags::RENAME_NOREPLACE)?;
-        sync_directory(directory)
-    };
-    if let Err(error) = made() {
-        // The room that it took is given back at once; should that fail too, the next try does it.
-        remove_if_there(&aside)?;
-        return Err(error);
+    let nameless =
+        OpenOptions::new().write(true).custom_flags(nix::libc::O_TMPFILE).mode(0o600).open(directory)?;
+    reserve(&nameless, size_bytes)?;
+    nameless.set_xattr(MARK, in_words(mark).as_bytes())?;
+    nameless.sync_all()?;
+    let now = PathBuf::from(format!("/proc/self/fd/{}", nameless.as_raw_fd()));
+    match linkat(AT_FDCWD, &now, AT_FDCWD, &directory.join(name), AtFlags::AT_SYMLINK_FOLLOW) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(error) => return Err(error.into()),
     }
+    sync_directory(directory)?;
     find(directory, name)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
 }
 
-/// Removes a file, and what an interrupted making has left of it.
-pub(super) fn remove(directory: &Path, name: &str) -> io::Result<()> {
-    remove_if_there(&directory.join(name))?;
-    remove_unfinished(directory, name)
+/// Reserves the room of a volume that is there again, wherever holes were punched, and has its name on the disk.
+pub(super) fn keep(directory: &Path, name: &str) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(directory.join(name))?;
+    reserve(&file, file.metadata()?.len())?;
+    sync_directory(directory)
 }
 
-/// Removes what an interrupted making has left.
-pub(super) fn remove_unfinished(directory: &Path, name: &str) -> io::Result<()> {
-    remove_if_there(&unfinished(directory, name))?;
+fn reserve(file: &File, size_bytes: u64) -> io::Result<()> {
+    let length = i64::try_from(size_bytes).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+    Ok(fcntl::fallocate(file, FallocateFlags::empty(), 0, length)?)
+}
+
+/// Removes a file.
+pub(super) fn remove(directory: &Path, name: &str) -> io::Result<()> {
+    remove_if_there(&directory.join(name))?;
     sync_directory(directory)
 }
 
 /// How the directory stands.
 pub(super) fn room(directory: &Path) -> io::Result<PoolFound> {
     check_kind(directory)?;
-    // Looked at before and after: what is made or removed meanwhile must not count twice.
+    // Looked at before and after: only what was there all the while counts beside what was free in between.
     let before = taken(directory)?;
     let system = statvfs::statvfs(directory)?;
-    let own = before.min(taken(directory)?);
+    let after = taken(directory)?;
+    let both = before.iter().filter_map(|(inode, bytes)| Some(*bytes.min(after.get(inode)?)));
+    let own = both.fold(0, u64::saturating_add);
     let free_bytes = system.blocks_available().saturating_mul(system.fragment_size());
     // What others have taken of the file system is not the pool's.
     let capacity_bytes = free_bytes.saturating_add(own);
@@ -114,16 +122,16 @@ fn check_kind(directory: &Path) -> io::Result<()> {
         return refused("is not a directory");
     }
     let kind = statfs::statfs(directory)?.filesystem_type();
-    if kind == statfs::TMPFS_MAGIC {
-        return refused("lies in memory, and what is in it is gone after a boot");
+    if kind == statfs::TMPFS_MAGIC || kind == statfs::OVERLAYFS_SUPER_MAGIC {
+        return refused("lies in memory or in a container's layer, and what is in it does not last");
     }
     // Says whether the file system has such attributes.
     xattr::get(directory, MARK).map(drop)
 }
 
-/// Bytes that marked files have taken.
-fn taken(directory: &Path) -> io::Result<u64> {
-    let mut bytes: u64 = 0;
+/// Bytes that each marked file has taken, by inode.
+fn taken(directory: &Path) -> io::Result<BTreeMap<u64, u64>> {
+    let mut taken = BTreeMap::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let metadata = match entry.metadata() {
@@ -131,10 +139,10 @@ fn taken(directory: &Path) -> io::Result<u64> {
             metadata => metadata?,
         };
         if metadata.is_file() && mark_of(&entry.path())?.is_some() {
-            bytes = bytes.saturating_add(metadata.blocks().saturating_mul(ALLOCATION_UNIT));
+            taken.insert(metadata.ino(), metadata.blocks().saturating_mul(ALLOCATION_UNIT));
         }
     }
-    Ok(bytes)
+    Ok(taken)
 }
 
 fn mark_of(path: &Path) -> io::Result<Option<Mark>> {
@@ -159,13 +167,6 @@ fn parse_mark(text: &str) -> Option<Mark> {
         volume: words.next()?.parse().ok()?,
     };
     (in_words(&mark) == text).then_some(mark)
-}
-
-fn unfinished(directory: &Path, name: &str) -> PathBuf {
-    let mut hidden = OsString::from(".");
-    hidden.push(name);
-    hidden.push(".new");
-    directory.join(hidden)
 }
 
 #[cfg(test)]
@@ -201,7 +202,6 @@ mod tests {
     fn a_file_is_made_with_its_room_and_its_mark_and_never_over_another() {
         let Some(directory) = directory() else { return };
         let path = directory.path();
-        fs::write(unfinished(path, "db.7-0"), "left by a crash").unwrap();
 
         let made = make(path, "db.7-0", 1 << 20, &mark(0)).unwrap();
 
@@ -209,9 +209,24 @@ mod tests {
         assert_eq!(find(path, "db.7-0").unwrap(), Some(made.clone()));
         assert!(fs::read(path.join("db.7-0")).unwrap().iter().all(|byte| *byte == 0));
         assert!(room(path).unwrap().capacity_bytes >= room(path).unwrap().free_bytes + (1 << 20));
-        assert!(make(path, "db.7-0", 1 << 20, &mark(1)).is_err());
-        assert_eq!(find(path, "db.7-0").unwrap(), Some(made));
-        assert!(!unfinished(path, "db.7-0").exists(), "what was refused leaves nothing");
+        assert_eq!(make(path, "db.7-0", 1 << 20, &mark(1)).unwrap(), made, "what is there stays");
+        assert_eq!(fs::read_dir(path).unwrap().count(), 1, "the other one has left nothing");
+    }
+
+    #[test]
+    fn room_that_holes_have_given_away_is_reserved_again() {
+        let Some(directory) = directory() else { return };
+        let path = directory.path();
+        make(path, "db.7-0", 1 << 20, &mark(0)).unwrap();
+        let reserved = || fs::metadata(path.join("db.7-0")).unwrap().blocks() * ALLOCATION_UNIT;
+        let file = OpenOptions::new().write(true).open(path.join("db.7-0")).unwrap();
+        let holes = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        fcntl::fallocate(&file, holes, 0, 1 << 20).unwrap();
+        assert!(reserved() < 1 << 20);
+
+        keep(path, "db.7-0").unwrap();
+
+        assert!(reserved() >= 1 << 20);
     }
 
     #[test]

@@ -31,8 +31,12 @@ impl LoopDevice {
 
 /// All that are bound.
 pub(super) async fn list(deadline: &Deadline) -> Result<Vec<LoopDevice>, HostError> {
-    let command =
-        CommandLine::new("losetup").args(["--list", "--json", "--output", "NAME,BACK-INO,BACK-MAJ:MIN"]);
+    let command = CommandLine::new("losetup").args([
+        "--list",
+        "--json",
+        "--output",
+        "NAME,BACK-INO,BACK-MAJ:MIN,OFFSET,SIZELIMIT,RO",
+    ]);
     let output = deadline.run(&command).await?;
     parse(&output.stdout)
         .map_err(|message| CommandError::Unintelligible { command: command.to_string(), message }.into())
@@ -69,6 +73,9 @@ struct Entry {
     inode: Option<u64>,
     #[serde(rename = "back-maj:min")]
     device: Option<String>,
+    offset: u64,
+    sizelimit: u64,
+    ro: bool,
 }
 
 /// Reads the list. Nothing at all is printed where there is no device.
@@ -80,9 +87,11 @@ fn parse(text: &str) -> Result<Vec<LoopDevice>, String> {
     report.loopdevices.into_iter().filter_map(|entry| device(entry).transpose()).collect()
 }
 
-/// One entry; `None` where it is bound to nothing any more.
+/// One entry; `None` where it is bound to nothing any more, or shows only a part of its file, or for reading only:
+/// somebody looks at it.
 fn device(entry: Entry) -> Result<Option<LoopDevice>, String> {
-    let (Some(inode), Some(device)) = (entry.inode, entry.device) else { return Ok(None) };
+    let whole = entry.offset == 0 && entry.sizelimit == 0 && !entry.ro;
+    let (Some(inode), Some(device), true) = (entry.inode, entry.device, whole) else { return Ok(None) };
     let numbers = device
         .trim()
         .split_once(':')
@@ -101,22 +110,28 @@ mod tests {
     const LIST: &str = include_str!("../../../tests/recorded/losetup_list.json");
 
     #[test]
-    fn devices_are_known_by_the_file_that_they_are_bound_to() {
+    fn devices_are_known_by_the_file_that_they_show_as_a_whole() {
         let devices = parse(LIST).unwrap();
         let file = |inode| VolumeFile { size_bytes: 0, mark: None, identity: (65_024, inode) };
-        let of = |inode| {
-            devices.iter().find(|device| device.is_of(&file(inode))).map(|device| device.path.clone())
+        let of = |file: VolumeFile| {
+            let device = devices.iter().find(|device| device.is_of(&file));
+            device.map(|device| device.path.clone())
         };
-        assert_eq!(of(9_977_981), Some("/dev/loop0".into()));
-        assert_eq!(of(9_977_949), Some("/dev/loop1".into()), "its file has no name any more");
-        assert_eq!(of(9_977_950), None);
-        let elsewhere = VolumeFile { identity: (65_025, 9_977_981), ..file(0) };
-        assert!(devices.iter().all(|device| !device.is_of(&elsewhere)), "on another file system");
+        assert_eq!(of(file(9_977_968)), Some("/dev/loop0".into()), "loop2 begins further on in it");
+        assert_eq!(of(file(9_977_980)), None, "loop1 is for reading only");
+        assert_eq!(of(file(9_977_969)), None);
+        assert_eq!(
+            of(VolumeFile { identity: (65_025, 9_977_968), ..file(0) }),
+            None,
+            "on another file system"
+        );
     }
 
     #[test]
     fn no_device_is_an_empty_list_and_nonsense_an_error() {
-        for nothing in ["", "\n", r#"{"loopdevices": []}"#, r#"{"loopdevices": [{"name": "/dev/loop0"}]}"#] {
+        let unbound =
+            r#"{"loopdevices": [{"name": "/dev/loop0", "offset": 0, "sizelimit": 0, "ro": false}]}"#;
+        for nothing in ["", "\n", r#"{"loopdevices": []}"#, unbound] {
             assert_eq!(parse(nothing), Ok(Vec::new()), "{nothing:?}");
         }
         assert!(parse("{}").is_err());

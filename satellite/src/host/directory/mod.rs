@@ -1,6 +1,6 @@
 //! Backing volumes as files in a directory, each under a loop device that bypasses the page cache.
 //!
-//! A file has its whole size from the beginning and reads zero. Its mark is an extended attribute that goes with the
+//! A file has its whole size from the beginning and reads zero; no discard takes anything of it. Its mark is an extended attribute that goes with the
 //! file. What the layers above open is a link below `/dev/hawser`, which is gone after a boot like the loop device that
 //! it leads to. It must never bind, unbind or remove a file that does not carry exactly the mark that it was given.
 //!
@@ -12,44 +12,80 @@ mod loop_devices;
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
 use hawser_plan::{
     observed::{BackingFound, Looked, PoolFound},
-    step::{BackingVolume, Mark, Provider},
+    step::{BackingVolume, Provider},
 };
+use tokio::sync::Semaphore;
 
 use self::{files::VolumeFile, loop_devices::LoopDevice};
 use super::{
-    Deadline, HostError, beside,
+    Deadline, HostError, beside, devices,
     durable::remove_if_there,
-    storage::{StorageProvider, device_of},
+    storage::{StorageProvider, check_taken, device_of, not_to_be_removed},
 };
+
+const SYS: &str = "/sys";
+
+/// Lets one piece of work at a time wait for the disk of a directory. Its clones are the same.
+#[derive(Clone)]
+pub(super) struct Lane {
+    free: Arc<Semaphore>,
+    overdue: Arc<AtomicBool>,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Lane { free: Arc::new(Semaphore::new(1)), overdue: Arc::default() }
+    }
+}
 
 /// A directory that volumes are files in.
 pub(super) struct DirectoryPool {
     path: PathBuf,
+    lane: Lane,
 }
 
 impl DirectoryPool {
-    /// The directory of that path. It need not be there.
-    pub(super) fn new(path: &str) -> Self {
-        DirectoryPool { path: PathBuf::from(path) }
+    /// The directory of that path. It need not be there. All pools of one directory share a lane.
+    pub(super) fn new(path: &str, lane: Lane) -> Self {
+        DirectoryPool { path: PathBuf::from(path), lane }
     }
 
     fn object(&self, name: &str) -> String {
         format!("file {}", self.path.join(name).display())
     }
 
-    /// Does `work` on the directory's files in a thread of its own: their disk may not answer.
+    /// Does `work` on the directory's files in a thread of its own: their disk may not answer. While it does not, nothing
+    /// else is begun there, or every look would leave a thread behind.
     async fn with_files<T: Send + 'static>(
         &self,
         deadline: &Deadline,
         work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
     ) -> Result<T, HostError> {
+        let what = || format!("directory {}", self.path.display());
+        let Lane { free, overdue } = &self.lane;
+        if overdue.load(Ordering::Relaxed) && free.available_permits() == 0 {
+            return Err(HostError::Wedged { what: what(), deadline: deadline.left() });
+        }
+        let turn = tokio::time::timeout(deadline.left(), Arc::clone(free).acquire_owned()).await;
+        // The semaphore is never closed.
+        let Ok(Ok(turn)) = turn else { return Err(deadline.missed(format!("a turn at {}", what()))) };
         let path = self.path.clone();
-        let done = beside::read(deadline, || self.path.display().to_string(), move || work(&path)).await?;
+        let done = beside::read(deadline, what, move || {
+            let _until_done = turn;
+            work(&path)
+        });
+        let done = done.await;
+        overdue.store(done.as_ref().is_err_and(HostError::is_wedged), Ordering::Relaxed);
+        let done = done?;
         let refused = |reason| HostError::refused(format!("directory {}", self.path.display()), reason);
         done.map_err(|error| match error.raw_os_error() {
             Some(nix::libc::ENOENT) => refused("there is none; make it, or mount the file system that it is on"),
@@ -77,6 +113,9 @@ impl DirectoryPool {
             Some(device) => device.path,
             None => loop_devices::bind(&self.path.join(name), deadline).await?,
         };
+        // A discard would punch a hole, and give away the room that was reserved.
+        devices::refuse_discards(Path::new(SYS), &device)
+            .map_err(|error| HostError::file(&device, &error))?;
         let link = self.device(name);
         if leads_to(&link, &device) {
             return Ok(());
@@ -84,38 +123,11 @@ impl DirectoryPool {
         link_to(&link, &device).map_err(|error| HostError::file(&link, &error))
     }
 
-    /// Accepts a file that is there already if it is what the step asks for.
-    fn check(&self, volume: &BackingVolume, found: &VolumeFile) -> Result<(), HostError> {
-        if found.mark.as_ref() != Some(&volume.mark) {
-            return Err(HostError::refused(
-                self.object(&volume.name),
-                format!("the name is taken and {}; remove or rename it", whose(found.mark.as_ref())),
-            ));
-        }
-        if found.size_bytes < volume.size_bytes {
-            return Err(HostError::refused(
-                self.object(&volume.name),
-                format!("has {} bytes where {} are asked for", found.size_bytes, volume.size_bytes),
-            ));
-        }
-        Ok(())
-    }
-
     fn check_name(&self, name: &str) -> Result<(), HostError> {
         if files::is_plain(name) {
             return Ok(());
         }
         Err(HostError::refused(self.object(name), format!("{name:?} is no name for a file of Hawser's")))
-    }
-}
-
-fn whose(mark: Option<&Mark>) -> String {
-    match mark {
-        None => "it is not Hawser's".to_owned(),
-        Some(other) => format!(
-            "it belongs to volume {} of resource {}, replica {}, of cluster {}",
-            other.volume, other.resource, other.replica_incarnation, other.cluster_id
-        ),
     }
 }
 
@@ -153,7 +165,10 @@ impl StorageProvider for DirectoryPool {
             Ok(Some((file, bound))) => Looked::Present(BackingFound {
                 size_bytes: file.size_bytes,
                 mark: file.mark,
-                active: bound.is_some_and(|bound| leads_to(&self.device(name), &bound.path)),
+                active: bound.is_some_and(|bound| {
+                    leads_to(&self.device(name), &bound.path)
+                        && devices::takes_no_discards(Path::new(SYS), &bound.path)
+                }),
                 device: self.device(name),
             }),
         }
@@ -171,21 +186,18 @@ impl StorageProvider for DirectoryPool {
                 .await?
             }
         };
-        self.check(volume, &file)?;
+        check_taken(&self.object(&volume.name), volume, file.mark.as_ref(), file.size_bytes)?;
+        let name = volume.name.clone();
+        self.with_files(deadline, move |path| files::keep(path, &name)).await?;
         self.bind(&volume.name, &file, deadline).await
     }
 
     async fn remove(&self, volume: &BackingVolume, deadline: &Deadline) -> Result<(), HostError> {
         self.check_name(&volume.name)?;
         let name = volume.name.clone();
-        let Some(file) = self.file(&name, deadline).await? else {
-            return self.with_files(deadline, move |path| files::remove_unfinished(path, &name)).await;
-        };
+        let Some(file) = self.file(&name, deadline).await? else { return Ok(()) };
         if file.mark.as_ref() != Some(&volume.mark) {
-            return Err(HostError::refused(
-                self.object(&name),
-                "it does not carry the mark of what is to be removed, so it stays",
-            ));
+            return Err(not_to_be_removed(self.object(&name)));
         }
         if let Some(device) = self.bound(&file, deadline).await? {
             loop_devices::unbind(&device.path, deadline).await?;
@@ -214,7 +226,28 @@ impl StorageProvider for DirectoryPool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
     use super::*;
+
+    #[tokio::test]
+    async fn while_a_directory_does_not_answer_nothing_more_is_begun_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let pool = DirectoryPool::new(&directory.path().display().to_string(), Lane::default());
+        let (let_go, hangs) = std::sync::mpsc::channel::<()>();
+        let short = &Deadline::after(Duration::from_millis(50));
+        let stuck = pool.with_files(short, move |_| Ok(hangs.recv().is_ok())).await.unwrap_err();
+        assert!(stuck.is_wedged());
+
+        let long = &Deadline::after(Duration::from_secs(600));
+        let refused = pool.with_files(long, |_| Ok(())).await.unwrap_err();
+        assert!(refused.is_wedged(), "at once: {refused}");
+
+        let_go.send(()).unwrap();
+        while pool.with_files(long, |_| Ok(())).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
 
     #[test]
     fn a_link_is_replaced_whatever_it_led_to_and_whatever_a_crash_left() {

@@ -6,11 +6,14 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use hawser_plan::{
     observed::{BackingFound, Looked},
-    step::BackingVolume,
+    step::{BackingVolume, Provider},
 };
 
 use super::{
-    super::{Deadline, HostError, beside, devices},
+    super::{
+        Deadline, HostError, beside, devices,
+        storage::{check_taken, device_of, not_to_be_removed},
+    },
     Lvm,
     report::{LogicalVolume, is_plain, tags},
 };
@@ -43,7 +46,7 @@ impl MarkedVolumes {
     }
 
     pub(super) fn device(&self, name: &str) -> PathBuf {
-        PathBuf::from("/dev").join(&self.volume_group).join(name)
+        device_of(&Provider::Lvm { volume_group: self.volume_group.clone() }, name)
     }
 
     /// All volumes of the group, from memory if that is young enough.
@@ -52,6 +55,23 @@ impl MarkedVolumes {
         deadline: &Deadline,
     ) -> Result<BTreeMap<String, LogicalVolume>, HostError> {
         self.lvm.volumes(&self.volume_group, deadline).await
+    }
+
+    /// All volumes of the group as they are now, past the memory.
+    pub(super) async fn list_now(
+        &self,
+        deadline: &Deadline,
+    ) -> Result<BTreeMap<String, LogicalVolume>, HostError> {
+        self.lvm.read(&self.volume_group, deadline).await
+    }
+
+    /// One volume as it is now, past the memory.
+    pub(super) async fn now(
+        &self,
+        name: &str,
+        deadline: &Deadline,
+    ) -> Result<Option<LogicalVolume>, HostError> {
+        self.lvm.volume(&self.volume_group, name, deadline).await
     }
 
     /// What is there under a name, and whether it `is_complete` but for being active.
@@ -145,10 +165,7 @@ impl MarkedVolumes {
         }
         match self.lvm.volume(&self.volume_group, &volume.name, deadline).await? {
             None => Ok(()),
-            Some(_) => Err(HostError::refused(
-                self.object(&volume.name),
-                "it does not carry the mark of what is to be removed, so it stays",
-            )),
+            Some(_) => Err(not_to_be_removed(self.object(&volume.name))),
         }
     }
 
@@ -192,26 +209,7 @@ impl MarkedVolumes {
         found: LogicalVolume,
         deadline: &Deadline,
     ) -> Result<LogicalVolume, HostError> {
-        let object = || self.object(&volume.name);
-        if found.mark().as_ref() != Some(&volume.mark) {
-            let whose = match found.mark() {
-                None => "it is not Hawser's".to_owned(),
-                Some(other) => format!(
-                    "it belongs to volume {} of resource {}, replica {}, of cluster {}",
-                    other.volume, other.resource, other.replica_incarnation, other.cluster_id
-                ),
-            };
-            return Err(HostError::refused(
-                object(),
-                format!("the name is taken and {whose}; remove or rename it"),
-            ));
-        }
-        if found.lv_size < volume.size_bytes {
-            return Err(HostError::refused(
-                object(),
-                format!("has {} bytes where {} are asked for", found.lv_size, volume.size_bytes),
-            ));
-        }
+        check_taken(&self.object(&volume.name), volume, found.mark().as_ref(), found.lv_size)?;
         let active = found.is_active();
         let mut after = found;
         if !active {

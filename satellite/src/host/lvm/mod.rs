@@ -84,13 +84,7 @@ impl Lvm {
             if let Some(volumes) = remembered {
                 return Ok(volumes);
             }
-            let command = self.report("lvs", VOLUME_COLUMNS, volume_group);
-            let output =
-                deadline.run(&command).await.map_err(|error| no_volume_group(error, volume_group))?;
-            let volumes: BTreeMap<_, _> = parse(&command, &output.stdout)?
-                .into_iter()
-                .map(|volume| (volume.lv_name.clone(), volume))
-                .collect();
+            let volumes = self.read(volume_group, deadline).await?;
             let unchanged = self.with_group(volume_group, |group| {
                 let unchanged = group.changes == changes;
                 if unchanged {
@@ -104,6 +98,18 @@ impl Lvm {
             }
         }
         Err(deadline.missed(format!("a quiet moment to list volume group {volume_group}")))
+    }
+
+    /// All volumes of a group as they are now: one report of one moment.
+    async fn read(
+        &self,
+        volume_group: &str,
+        deadline: &Deadline,
+    ) -> Result<BTreeMap<String, LogicalVolume>, HostError> {
+        let command = self.report("lvs", VOLUME_COLUMNS, volume_group);
+        let output = deadline.run(&command).await.map_err(|error| no_volume_group(error, volume_group))?;
+        let volumes = parse(&command, &output.stdout)?;
+        Ok(volumes.into_iter().map(|volume| (volume.lv_name.clone(), volume)).collect())
     }
 
     /// One volume as it is now, past the memory.

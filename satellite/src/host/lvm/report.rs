@@ -10,10 +10,10 @@ use super::super::percentage;
 
 /// The columns that [`parse_volumes`] needs, for `-o`.
 pub const VOLUME_COLUMNS: &str = "vg_name,lv_name,lv_size,lv_attr,lv_tags,pool_lv,lv_active,data_percent,metadata_percent,zero,\
-     lv_when_full,vg_free";
+     lv_when_full,vg_free,vg_extent_size";
 
 /// The columns that [`parse_groups`] needs, for `-o`.
-pub const GROUP_COLUMNS: &str = "vg_name,vg_free";
+pub const GROUP_COLUMNS: &str = "vg_name,vg_free,vg_extent_size";
 
 /// One logical volume.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -48,6 +48,9 @@ pub struct LogicalVolume {
     /// Bytes that are free in the volume group. `None` in a report without that column.
     #[serde(default, deserialize_with = "optional_number")]
     pub vg_free: Option<u64>,
+    /// Bytes that the volume group hands out at once. `None` in a report without that column.
+    #[serde(default, deserialize_with = "optional_number")]
+    pub vg_extent_size: Option<u64>,
 }
 
 /// One volume group.
@@ -58,6 +61,9 @@ pub struct VolumeGroup {
     /// Bytes that are free in it.
     #[serde(deserialize_with = "number")]
     pub vg_free: u64,
+    /// Bytes that it hands out at once.
+    #[serde(deserialize_with = "number")]
+    pub vg_extent_size: u64,
 }
 
 impl LogicalVolume {
@@ -204,7 +210,7 @@ mod tests {
         assert_eq!(first.mark().map(|mark| mark.resource), Some("big".into()));
         assert_eq!((second.lv_size, second.pool_lv.as_str(), second.data_percent), (159_383_552, "", None));
         assert!(pool.is_thin_pool() && pool.mark().is_none());
-        let group = VolumeGroup { vg_name: "vg0".into(), vg_free: 58_720_256 };
+        let group = VolumeGroup { vg_name: "vg0".into(), vg_free: 58_720_256, vg_extent_size: 4_194_304 };
         assert_eq!(parse_groups(GROUP).unwrap(), [group]);
         assert!(parse_groups(&GROUP.replace("58720256", "")).is_err());
     }

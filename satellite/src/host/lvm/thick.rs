@@ -1,9 +1,14 @@
 //! Backing volumes cut from an LVM volume group, which take their whole size at once.
 //!
 //! Such a volume holds whatever the disks held: data, and perhaps the metadata of another replica. It must never be
-//! handed on before the place of the metadata was wiped. A tag says so until then, and outlives a crash.
+//! handed on before its front and the place of the metadata were wiped: a tag says so until then, and outlives a crash.
+//! Nor while it takes discards, after which two disks may read differently.
 
-use std::{fs::File, path::PathBuf, sync::Arc};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use hawser_plan::{
@@ -12,15 +17,25 @@ use hawser_plan::{
 };
 
 use super::{
-    super::{Deadline, HostError, beside, command::CommandLine, storage::StorageProvider},
+    super::{
+        Deadline, HostError, beside,
+        command::CommandLine,
+        devices,
+        storage::{StorageProvider, check_taken},
+    },
     Lvm,
     marked::MarkedVolumes,
     report::{LogicalVolume, tags},
 };
 
-/// The tag of a volume whose end was not wiped yet.
+/// The tag of a volume whose front and end were not wiped yet.
 const UNWIPED: &str = "hawser-unwiped";
 
+/// Bytes at the front of a volume in which a file system or a partition table is known by its signature.
+const FRONT: u64 = 1 << 20;
+/// LVM's own default; what a volume takes of the pool is counted in these.
+const LARGEST_EXTENT: u64 = 4 << 20;
+const SYS: &str = "/sys";
 /// Bytes of data for which DRBD's internal metadata has one byte of bitmap: a bit for 4 KiB.
 const DATA_PER_BITMAP: u64 = 8 * 4096;
 /// Superblock and activity log of the metadata, generously.
@@ -37,46 +52,69 @@ impl LvmVolumeGroup {
         LvmVolumeGroup { volumes: MarkedVolumes::new(lvm, volume_group) }
     }
 
-    /// Wipes the end of a new volume, where metadata will lie, and takes the tag from it.
-    async fn wipe(&self, made: LogicalVolume, deadline: &Deadline) -> Result<(), HostError> {
+    /// Wipes the front of a new volume, where a file system or a partition table may lie, and its end, where metadata will
+    /// lie, and takes the tag from it. Rests on nothing remembered: LVM is asked whether it still is that volume.
+    async fn wipe(&self, volume: &BackingVolume, deadline: &Deadline) -> Result<(), HostError> {
+        let object = self.volumes.object(&volume.name);
+        let found = self.volumes.now(&volume.name, deadline).await?;
+        let made = found.ok_or_else(|| HostError::refused(&object, "was removed while it was being made"))?;
+        check_taken(&object, volume, made.mark().as_ref(), made.lv_size)?;
         let device = self.volumes.device(&made.lv_name);
-        let length = wiped_bytes(made.lv_size);
-        let command = CommandLine::new("blkdiscard").args([
-            "--zeroout",
-            "--offset",
-            &(made.lv_size - length).to_string(),
-            "--length",
-            &length.to_string(),
-            &device.display().to_string(),
-        ]);
-        deadline.run(&command).await?;
-        // On the disk before the tag that says so is gone.
-        let flushed = beside::read(deadline, || device.display().to_string(), {
-            let device = device.clone();
-            move || File::open(&device).and_then(|device| device.sync_all())
-        });
-        flushed.await?.map_err(|error| HostError::file(&device, &error))?;
-
-        let path = self.volumes.path_in_group(&made.lv_name);
-        let command = self.volumes.lvm().command("lvchange").args(["--deltag", UNWIPED, &path]);
-        let untagged = deadline.run(&command).await;
+        if !is_wiped(&made) {
+            let end = end_bytes(made.lv_size);
+            for (offset, length) in [(0, FRONT.min(made.lv_size)), (made.lv_size - end, end)] {
+                let command = CommandLine::new("blkdiscard").args(["--zeroout", "--offset"]);
+                let command = command.arg(offset.to_string()).arg("--length").arg(length.to_string());
+                deadline.run(&command.arg(device.display().to_string())).await?;
+            }
+            // On the disk before the tag that says so is gone.
+            let flushed = beside::read(deadline, || device.display().to_string(), {
+                let device = device.clone();
+                move || File::open(&device).and_then(|device| device.sync_all())
+            });
+            flushed.await?.map_err(|error| HostError::file(&device, &error))?;
+            let path = self.volumes.path_in_group(&made.lv_name);
+            let untag = self.volumes.lvm().command("lvchange").args(["--deltag", UNWIPED, &path]);
+            if let Err(error) = deadline.run(&untag).await {
+                self.volumes.changed(&made.lv_name, None);
+                return Err(error.into());
+            }
+        }
         let mut tags: Vec<&str> = made.lv_tags.split(',').collect();
         tags.retain(|tag| *tag != UNWIPED);
         let wiped = LogicalVolume { lv_tags: tags.join(","), ..made.clone() };
-        self.volumes.changed(&made.lv_name, untagged.is_ok().then_some(Some(wiped)));
-        untagged?;
+        self.volumes.changed(&made.lv_name, Some(Some(wiped)));
         Ok(())
+    }
+
+    /// A volume takes whole extents of its group: larger ones than it was promised in would take more than that.
+    fn check_extents(&self, extent_bytes: u64) -> Result<(), HostError> {
+        if extent_bytes > 0 && LARGEST_EXTENT.is_multiple_of(extent_bytes) {
+            return Ok(());
+        }
+        Err(HostError::refused(
+            format!("volume group {}", self.volumes.group()),
+            format!(
+                "has extents of {extent_bytes} bytes, and volumes are promised in steps of {LARGEST_EXTENT}: make it with \
+                 `vgcreate --physicalextentsize 4m`"
+            ),
+        ))
+    }
+
+    /// Whether a volume is fit for use but for being active.
+    fn is_fit(&self, volume: &LogicalVolume) -> bool {
+        is_wiped(volume) && devices::takes_no_discards(Path::new(SYS), &self.volumes.device(&volume.lv_name))
     }
 }
 
-/// Whether the end of a volume was wiped.
+/// Whether front and end of a volume were wiped.
 fn is_wiped(volume: &LogicalVolume) -> bool {
     volume.lv_tags.split(',').all(|tag| tag != UNWIPED)
 }
 
 /// Bytes at the end of a volume of this size in which nothing may be found that could be taken for metadata. The
 /// bitmaps of further peers are written when the metadata is made.
-fn wiped_bytes(volume_bytes: u64) -> u64 {
+fn end_bytes(volume_bytes: u64) -> u64 {
     let bytes = volume_bytes / DATA_PER_BITMAP + BESIDE_BITMAP;
     bytes.div_ceil(4096).saturating_mul(4096).min(volume_bytes)
 }
@@ -84,22 +122,26 @@ fn wiped_bytes(volume_bytes: u64) -> u64 {
 #[async_trait]
 impl StorageProvider for LvmVolumeGroup {
     async fn pool(&self, deadline: &Deadline) -> Result<PoolFound, HostError> {
-        // One command, so that sizes and free room are of one moment. It lists nothing where there is nothing.
-        self.volumes.lvm().forget(self.volumes.group());
-        let volumes = self.volumes.list(deadline).await?;
+        // One report, so that sizes and free room are of one moment. It lists nothing where there is nothing.
+        let volumes = self.volumes.list_now(deadline).await?;
+        let listed = volumes.values().find_map(|volume| volume.vg_free.zip(volume.vg_extent_size));
+        let (free_bytes, extent_bytes) = match listed {
+            Some(listed) => listed,
+            None => {
+                let group = self.volumes.lvm().group(self.volumes.group(), deadline).await?;
+                (group.vg_free, group.vg_extent_size)
+            }
+        };
+        self.check_extents(extent_bytes)?;
         let own = volumes.values().filter(|volume| volume.mark().is_some() && volume.pool_lv.is_empty());
         let own_bytes = own.map(|volume| volume.lv_size).fold(0, u64::saturating_add);
-        let free_bytes = match volumes.values().find_map(|volume| volume.vg_free) {
-            Some(free_bytes) => free_bytes,
-            None => self.volumes.lvm().group(self.volumes.group(), deadline).await?.vg_free,
-        };
         // What others have taken of the group is not the pool's.
         let capacity_bytes = free_bytes.saturating_add(own_bytes);
         Ok(PoolFound { capacity_bytes, free_bytes, metadata_used_permyriad: 0 })
     }
 
     async fn look(&self, name: &str, deadline: &Deadline) -> Looked<BackingFound> {
-        self.volumes.look(name, is_wiped, deadline).await
+        self.volumes.look(name, |volume| self.is_fit(volume), deadline).await
     }
 
     async fn ensure(&self, volume: &BackingVolume, deadline: &Deadline) -> Result<(), HostError> {
@@ -113,10 +155,15 @@ impl StorageProvider for LvmVolumeGroup {
             ..LogicalVolume::default()
         };
         let size = format!("{}b", volume.size_bytes);
-        // Known signatures at the front go at once: a consumer must not find the file system of another one.
-        let kind = ["--type", "linear", "-Wy", "-Zy", "-L", &size, self.volumes.group()];
+        // The front is wiped below: LVM would do so after the volume is there, and may be killed in between.
+        let kind = ["--type", "linear", "-Wn", "-Zn", "-L", &size, self.volumes.group()];
         let there = self.volumes.ensure(volume, &kind, made, deadline).await?;
-        if is_wiped(&there) { Ok(()) } else { self.wipe(there, deadline).await }
+        if !is_wiped(&there) {
+            self.wipe(volume, deadline).await?;
+        }
+        // What a discarded block reads is the disk's affair, and two disks may differ there while DRBD calls them equal.
+        let device = self.volumes.device(&volume.name);
+        devices::refuse_discards(Path::new(SYS), &device).map_err(|error| HostError::file(&device, &error))
     }
 
     async fn remove(&self, volume: &BackingVolume, deadline: &Deadline) -> Result<(), HostError> {
@@ -147,9 +194,9 @@ mod tests {
             (1 << 30, (1 << 20) + (32 << 10)),
             (1 << 40, (1 << 20) + (32 << 20)),
         ] {
-            assert_eq!(wiped_bytes(volume), wiped, "{volume}");
+            assert_eq!(end_bytes(volume), wiped, "{volume}");
         }
-        assert!(wiped_bytes(u64::MAX) < u64::MAX);
+        assert!(end_bytes(u64::MAX) < u64::MAX);
     }
 
     #[test]

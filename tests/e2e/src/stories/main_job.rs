@@ -76,7 +76,7 @@ pub fn main_job(cluster: &Cluster, place: Place<'_>, narrator: &Narrator) -> Res
     if !place.reads_zero {
         let whole = wait_until_whole(cluster, name, Duration::from_secs(120))?;
         let synced = synced()?;
-        // What mkfs discards meanwhile needs no sending.
+        // What is written meanwhile is not sent a second time.
         let least = place.size_mib * 1024 * 3 / 4;
         ensure!(synced >= least, "only {synced} KiB were sent to make the copies equal");
         narrator.say(format!("{survivor} has its first copy, {synced} KiB ({})", seconds(whole)));

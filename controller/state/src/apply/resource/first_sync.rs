@@ -100,6 +100,17 @@ mod tests {
     fn what_has_to_sync_takes_nothing_over_until_it_has() {
         let mut cluster = cluster();
         let incarnation = create(&mut cluster, [("n2", THICK), ("n3", THICK)]);
+        let synced = Kind::Synced(Synced {
+            resource: RESOURCE.into(),
+            resource_incarnation: incarnation,
+            node: "n3".into(),
+            number: incarnation,
+        });
+        assert_eq!(
+            cluster.reason(synced.clone()),
+            RejectionReason::Precondition,
+            "it keeps its mark until all are ready"
+        );
         cluster.applied(Kind::ConfirmResourceReady(ConfirmResourceReady {
             resource: RESOURCE.into(),
             incarnation,
@@ -107,12 +118,7 @@ mod tests {
 
         assert_eq!(cluster.reason(create_attachment("n3")), RejectionReason::Outdated);
 
-        cluster.applied(Kind::Synced(Synced {
-            resource: RESOURCE.into(),
-            resource_incarnation: incarnation,
-            node: "n3".into(),
-            number: incarnation,
-        }));
+        cluster.applied(synced);
         cluster.applied(create_attachment("n3"));
     }
 }
