@@ -1,8 +1,9 @@
 //! Backing volumes as files in a directory, each under a loop device that bypasses the page cache.
 //!
-//! A file has its whole size from the beginning and reads zero; no discard takes anything of it. Its mark is an extended attribute that goes with the
-//! file. What the layers above open is a link below `/dev/hawser`, which is gone after a boot like the loop device that
-//! it leads to. It must never bind, unbind or remove a file that does not carry exactly the mark that it was given.
+//! A file has its whole size from the beginning and reads zero; no discard takes anything of it. Its mark is an extended
+//! attribute that goes with the file. What the layers above open is a link below `/dev/hawser`, which is gone after a
+//! boot like the loop device that it leads to. It must never bind, unbind or remove a file that does not carry exactly
+//! the mark that it was given.
 //!
 //! * [`files`]: made whole or not at all, found, removed. * [`loop_devices`]: the kernel's, by `losetup`.
 
