@@ -1,6 +1,6 @@
 //! Block devices and device-mapper maps, read from sysfs and from the devices themselves.
 //!
-//! Only reads, and starts no process. A tree other than `/sys` can be given, so that it is tested on a
+//! Starts no process, and changes nothing but whether a device takes discards. A tree other than `/sys` can be given, so that it is tested on a
 //! recorded one.
 
 use std::{
@@ -174,9 +174,16 @@ pub fn takes_no_discards(sys: &Path, device: &Path) -> bool {
 /// Has a device take no discards, until the next boot: what lies above it is told so when it is attached.
 ///
 /// # Errors
-/// There is no such device, or the kernel refuses.
+/// There is no such device, or the kernel refuses, as where sysfs is mounted for reading only.
 pub fn refuse_discards(sys: &Path, device: &Path) -> io::Result<()> {
-    if takes_no_discards(sys, device) { Ok(()) } else { fs::write(discard_limit(sys, device)?, "0") }
+    if takes_no_discards(sys, device) {
+        return Ok(());
+    }
+    let limit = discard_limit(sys, device)?;
+    fs::write(&limit, "0").map_err(|error| {
+        let words = format!("discards cannot be switched off by {}: {error}", limit.display());
+        io::Error::new(error.kind(), words)
+    })
 }
 
 /// A tree in the form of `/sys/block`, for tests of this room.

@@ -1,6 +1,7 @@
 //! What placement depends on is learnt into the state: a node's DRBD and name, a pool's size.
 //!
-//! Sizes are recorded only when they changed by a hundredth or more: a thin pool's report must not flood the log.
+//! Sizes are recorded only when they changed by a hundredth or more: a report must not flood the log. That of a volume
+//! group changes only when somebody else cuts from it, and all of it may be promised: there every change counts.
 
 use hawser_proto::v1::{self, command::Command};
 use hawser_state::State;
@@ -35,12 +36,8 @@ fn capacities(state: &State, node: &v1::Node, seen: &NodeSeen) -> Vec<Command> {
     reports
         .filter_map(|report| {
             let pool = state.pool(&node.name, &report.name)?;
-            let differs = if is_cut_from_a_group(pool) && report.capacity_bytes < pool.capacity_bytes {
-                // All of it may be promised, and what others have taken is gone.
-                true
-            } else {
-                pool.capacity_bytes.abs_diff(report.capacity_bytes) > pool.capacity_bytes / 100
-            };
+            let enough = if is_volume_group(pool) { 0 } else { pool.capacity_bytes / 100 };
+            let differs = pool.capacity_bytes.abs_diff(report.capacity_bytes) > enough;
             (pool.incarnation() == report.incarnation() && differs).then(|| {
                 Command::RecordPoolCapacity(v1::RecordPoolCapacity {
                     node: node.name.clone(),
@@ -53,7 +50,7 @@ fn capacities(state: &State, node: &v1::Node, seen: &NodeSeen) -> Vec<Command> {
         .collect()
 }
 
-fn is_cut_from_a_group(pool: &v1::StoragePool) -> bool {
+fn is_volume_group(pool: &v1::StoragePool) -> bool {
     matches!(pool.provider, Some(v1::storage_pool::Provider::Lvm(_)))
 }
 
@@ -108,6 +105,23 @@ mod tests {
             world.seen("n1").pools.insert("fast".into(), report);
             let commands = decide(&world.state(), &world.observed());
             assert_eq!(commands.len(), expected, "{capacity_bytes} {problem} {incarnation}");
+        }
+    }
+
+    #[test]
+    fn every_change_of_a_volume_group_counts() {
+        for (capacity_bytes, expected) in [(1_000_000, 0), (999_999, 1), (1_000_001, 1)] {
+            let mut world = World::attaching();
+            let group = v1::LvmProvider { volume_group: "vg0".into() };
+            world.provider = Some(v1::storage_pool::Provider::Lvm(group));
+            let report = v1::PoolObserved {
+                name: "fast".into(),
+                incarnation: 11,
+                capacity_bytes,
+                ..Default::default()
+            };
+            world.seen("n1").pools.insert("fast".into(), report);
+            assert_eq!(decide(&world.state(), &world.observed()).len(), expected, "{capacity_bytes}");
         }
     }
 }

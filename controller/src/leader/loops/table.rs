@@ -22,6 +22,8 @@ pub(crate) struct World {
     pub(crate) held: Vec<v1::HeldReplica>,
     /// In which lineage both nodes have reported what they hold.
     pub(crate) held_lineage: u64,
+    /// What the pools are.
+    pub(crate) provider: Option<v1::storage_pool::Provider>,
     /// When it was made; every node was heard then.
     pub(crate) made: Instant,
     nodes: Vec<(String, NodeSeen, Option<v1::ReplicaObserved>)>,
@@ -67,6 +69,7 @@ impl World {
             restored: None,
             held: vec![],
             held_lineage: 0,
+            provider: None,
             made,
             nodes: nodes.into(),
         }
@@ -156,6 +159,7 @@ impl World {
                 name: "fast".into(),
                 incarnation: 11,
                 capacity_bytes: 1_000_000,
+                provider: self.provider.clone(),
                 ..Default::default()
             })
         });

@@ -1,7 +1,7 @@
 //! The files that volumes are in a directory pool: made whole or not at all, found with their mark, removed.
 //!
-//! Everything here may wait for the disk; it is for threads that may. It must never change a file that is there under a
-//! volume's own name but by removing it.
+//! Everything here may wait for the disk; it is for threads that may. It must never change what is in a file that has a
+//! volume's name.
 
 use std::{
     collections::BTreeMap,
@@ -82,10 +82,21 @@ pub(super) fn make(directory: &Path, name: &str, size_bytes: u64, mark: &Mark) -
     find(directory, name)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
 }
 
-/// Reserves the room of a volume that is there again, wherever holes were punched, and has its name on the disk.
+/// Reserves the room of a volume again where holes were punched, and has its name on the disk. A volume is not kept from
+/// use because there is no room for its holes.
 pub(super) fn keep(directory: &Path, name: &str) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(directory.join(name))?;
-    reserve(&file, file.metadata()?.len())?;
+    let path = directory.join(name);
+    let file = OpenOptions::new().write(true).open(&path)?;
+    let metadata = file.metadata()?;
+    // Only then: XFS wants as much free room as the range is long, although all of it is there.
+    if metadata.blocks().saturating_mul(ALLOCATION_UNIT) < metadata.len() {
+        match reserve(&file, metadata.len()) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!(file = %path.display(), "a volume has holes, and the file system has no room for them");
+            }
+            reserved => reserved?,
+        }
+    }
     sync_directory(directory)
 }
 

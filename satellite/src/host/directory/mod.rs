@@ -17,6 +17,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -24,7 +25,7 @@ use hawser_plan::{
     observed::{BackingFound, Looked, PoolFound},
     step::{BackingVolume, Provider},
 };
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 
 use self::{files::VolumeFile, loop_devices::LoopDevice};
 use super::{
@@ -45,6 +46,26 @@ pub(super) struct Lane {
 impl Default for Lane {
     fn default() -> Self {
         Lane { free: Arc::new(Semaphore::new(1)), overdue: Arc::default() }
+    }
+}
+
+/// With less than this left no work is begun: it would be called overdue for what others took.
+const LEAST: Duration = Duration::from_millis(20);
+/// Who has waited so long and gives up leaves work behind that does not end.
+const LONG: Duration = Duration::from_secs(1);
+
+/// Who waits for a piece of work, and may be dropped before it has ended.
+struct Waiter<'a> {
+    overdue: &'a AtomicBool,
+    since: Instant,
+    waits: bool,
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        if self.waits && self.since.elapsed() >= LONG {
+            self.overdue.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -77,14 +98,21 @@ impl DirectoryPool {
             return Err(HostError::Wedged { what: what(), deadline: deadline.left() });
         }
         let turn = tokio::time::timeout(deadline.left(), Arc::clone(free).acquire_owned()).await;
+        let missed = || deadline.missed(format!("a turn at {}", what()));
         // The semaphore is never closed.
-        let Ok(Ok(turn)) = turn else { return Err(deadline.missed(format!("a turn at {}", what()))) };
+        let Ok(Ok(turn)) = turn else { return Err(missed()) };
+        overdue.store(false, Ordering::Relaxed);
+        if deadline.left() < LEAST {
+            return Err(missed());
+        }
         let path = self.path.clone();
+        let mut waiter = Waiter { overdue, since: Instant::now(), waits: true };
         let done = beside::read(deadline, what, move || {
             let _until_done = turn;
             work(&path)
         });
         let done = done.await;
+        waiter.waits = false;
         overdue.store(done.as_ref().is_err_and(HostError::is_wedged), Ordering::Relaxed);
         let done = done?;
         let refused = |reason| HostError::refused(format!("directory {}", self.path.display()), reason);
@@ -227,8 +255,6 @@ impl StorageProvider for DirectoryPool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test]
@@ -236,7 +262,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let pool = DirectoryPool::new(&directory.path().display().to_string(), Lane::default());
         let (let_go, hangs) = std::sync::mpsc::channel::<()>();
-        let short = &Deadline::after(Duration::from_millis(50));
+        let short = &Deadline::after(Duration::from_millis(200));
         let stuck = pool.with_files(short, move |_| Ok(hangs.recv().is_ok())).await.unwrap_err();
         assert!(stuck.is_wedged());
 
@@ -248,6 +274,19 @@ mod tests {
         while pool.with_files(long, |_| Ok(())).await.is_err() {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn nor_once_somebody_has_given_up_waiting() {
+        let directory = tempfile::tempdir().unwrap();
+        let pool = DirectoryPool::new(&directory.path().display().to_string(), Lane::default());
+        let (let_go, hangs) = std::sync::mpsc::channel::<()>();
+        let long = &Deadline::after(Duration::from_secs(600));
+        let hung = pool.with_files(long, move |_| Ok(hangs.recv().is_ok()));
+        assert!(tokio::time::timeout(LONG + Duration::from_millis(100), hung).await.is_err());
+
+        assert!(pool.with_files(long, |_| Ok(())).await.unwrap_err().is_wedged());
+        drop(let_go);
     }
 
     #[test]

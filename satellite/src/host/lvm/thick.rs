@@ -155,8 +155,8 @@ impl StorageProvider for LvmVolumeGroup {
             ..LogicalVolume::default()
         };
         let size = format!("{}b", volume.size_bytes);
-        // The front is wiped below: LVM would do so after the volume is there, and may be killed in between.
-        let kind = ["--type", "linear", "-Wn", "-Zn", "-L", &size, self.volumes.group()];
+        // LVM wipes signatures before udev sees the volume, but may be killed after it is there: it is wiped below, too.
+        let kind = ["--type", "linear", "-Wy", "-Zy", "-L", &size, self.volumes.group()];
         let there = self.volumes.ensure(volume, &kind, made, deadline).await?;
         if !is_wiped(&there) {
             self.wipe(volume, deadline).await?;
