@@ -19,16 +19,15 @@ struct Kind {
     word: &'static str,
     pool: &'static str,
     size: &'static str,
-    /// What the names of its figures begin with.
-    figures: &'static str,
+    /// What the names of its figures end with.
+    suffix: &'static str,
     /// Beyond the minors and ports of the other kind.
     offset: u32,
 }
 
-const THIN: Kind = Kind { word: "thin", pool: POOL, size: "1GiB", figures: "create", offset: 0 };
+const THIN: Kind = Kind { word: "thin", pool: POOL, size: "1GiB", suffix: "", offset: 0 };
 /// What the thin pool leaves of its volume group has room for one volume of this size.
-const GROUP: Kind =
-    Kind { word: "group", pool: "group", size: "256MiB", figures: "create_thick", offset: 100 };
+const GROUP: Kind = Kind { word: "group", pool: "group", size: "256MiB", suffix: "_thick", offset: 100 };
 
 /// What a volume group has free when nothing is in it but the thin pool; at least.
 const ROOM: u64 = 400 << 20;
@@ -59,7 +58,7 @@ fn measure_in(kind: &Kind, cluster: &Cluster, figures: &mut Figures) -> Result<(
         }
     }
     let (ours, by_hand) = (median(&mut ours), median(&mut by_hand));
-    let name = |what: &str| format!("{}{what}", kind.figures);
+    let name = |what: &str| format!("create{what}{}", kind.suffix);
     figures.add(&name("_by_hand_ms"), milliseconds(by_hand), "-");
     figures.add(&name("_ms"), milliseconds(ours), "-");
     figures.add(&name("_ratio"), ours.as_secs_f64() / by_hand.as_secs_f64(), "<= 1.3");
