@@ -6,7 +6,7 @@ use std::{
 };
 
 use hawser_proto::{ids::OperationId, v1};
-use hawser_satellite::host::sim::{NodeSeen, REMNANT, ResourceSeen, VolumeSeen};
+use hawser_satellite::host::sim::{NodeSeen, ResourceSeen, VolumeSeen, record_in};
 use hawser_state::State;
 
 use crate::clock::Moment;
@@ -68,10 +68,10 @@ impl Seen {
     /// A block and the acknowledged record that it lacks on a volume, if there is one. Records of one block rise.
     pub(super) fn missing_on(&self, volume: &VolumeSeen, drbd_name: &str) -> Option<(u64, u64)> {
         let acknowledged = self.acknowledged.get(drbd_name)?;
-        acknowledged.iter().map(|(block, record)| (*block, *record)).find(|(block, record)| {
-            let found = volume.blocks.get(block).copied().filter(|found| *found < REMNANT);
-            found.unwrap_or(0) < *record
-        })
+        acknowledged
+            .iter()
+            .map(|(block, record)| (*block, *record))
+            .find(|(block, record)| record_in(volume.blocks.get(block).copied()) < *record)
     }
 }
 

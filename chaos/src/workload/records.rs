@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use hawser_satellite::host::sim::{REMNANT, SimWorld, WriteState};
+use hawser_satellite::host::sim::{SimWorld, WriteState, record_in};
 use tokio::time::{Instant, sleep};
 
 use super::Worker;
@@ -86,7 +86,8 @@ impl Worker {
             self.trace.add(&self.resource, format_args!("record {record} was acknowledged late on {on}"));
         });
         for (number, block) in &mut records.blocks {
-            let Some(found) = self.world.read(node, gate, *number).map(written) else { continue };
+            let Some(found) = self.world.read(node, gate, *number) else { continue };
+            let found = record_in(Some(found));
             if found != block.acknowledged && !block.perhaps.contains(&found) {
                 self.violations.note(format!(
                     "invariant 8: {} on {node}: block {number} holds record {found}, but {} was acknowledged",
@@ -95,11 +96,6 @@ impl Worker {
             }
         }
     }
-}
-
-/// The record of this volume's consumers in a block: 0 where there is none, whatever lay on the storage before.
-fn written(found: u64) -> u64 {
-    if found < REMNANT { found } else { 0 }
 }
 
 impl Records {

@@ -1,7 +1,7 @@
 //! Block devices and device-mapper maps, read from sysfs and from the devices themselves.
 //!
-//! Starts no process, and changes nothing but whether a device takes discards. A tree other than `/sys` can be given, so that it is tested on a
-//! recorded one.
+//! Starts no process, and changes nothing but whether a device takes discards. A tree other than `/sys` can be given,
+//! so that it is tested on a recorded one.
 
 use std::{
     fs,

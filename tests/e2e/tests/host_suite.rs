@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hawser_e2e::cluster::lab_or_skipped;
-use hawser_lab::cluster::{THIN_POOL, make_pool};
+use hawser_lab::cluster::{THIN_POOL, VOLUME_GROUP, make_pool};
 use hawser_lab::directories::LabDirectory;
 use hawser_lab::{Finished, Lab, LabOptions};
 
@@ -24,7 +24,7 @@ async fn the_real_host_passes_the_suite_of_the_simulated_one_in_a_thin_pool() ->
 
 #[tokio::test]
 async fn the_real_host_passes_the_suite_of_the_simulated_one_in_a_volume_group() -> Result<()> {
-    let group = THIN_POOL.split('/').next().unwrap_or(THIN_POOL);
+    let group = VOLUME_GROUP;
     passes_the_suite("group", ["--lvm", group]).await
 }
 

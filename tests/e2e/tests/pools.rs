@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use hawser_e2e::cluster::{Cluster, lab_or_skipped};
 use hawser_e2e::narrator::Narrator;
 use hawser_e2e::stories::{Place, main_job};
-use hawser_lab::cluster::THIN_POOL;
+use hawser_lab::cluster::VOLUME_GROUP;
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 /// On the nodes' state disk, which has ext4.
@@ -20,7 +20,7 @@ fn the_main_job_is_done_on_every_kind_of_pool() -> Result<()> {
     let cluster = Cluster::up("pools", 3)?;
     let narrator = Narrator::new();
     // The lab's thin pool leaves a twentieth of its volume group.
-    let group = THIN_POOL.split('/').next().unwrap_or(THIN_POOL);
+    let group = VOLUME_GROUP;
     for node in NODES {
         cluster.must(&["pool", "create", node, "cut", "--lvm", group])?;
     }

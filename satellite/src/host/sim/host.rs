@@ -236,10 +236,6 @@ fn not_allocated(command: &str, minor: u32) -> HostError {
     failed(command, 10, minor, words)
 }
 
-fn unsupported() -> HostError {
-    HostError::Unsupported { what: "this storage".to_owned(), reason: "it is not simulated".to_owned() }
-}
-
 fn create_metadata(state: &mut State, node: &str, metadata: &Metadata) -> Result<(), HostError> {
     let key = (metadata.backing.provider.contention_domain().to_owned(), metadata.backing.name.clone());
     let object = format!("metadata of DRBD resource {}", metadata.drbd_name);
@@ -432,7 +428,7 @@ fn demote(
 }
 
 fn open_gate(state: &mut State, node: &str, gate: &Gate) -> Result<(), HostError> {
-    let GateTarget::Drbd { minor } = gate.target else { return Err(unsupported()) };
+    let GateTarget::Drbd { minor } = gate.target else { return Err(storage::unsupported()) };
     let node = on(state, node);
     let usable = node.resource_of(minor).is_some_and(|name| node.resources[&name].role == Role::Primary);
     match node.gates.get(&gate.name) {

@@ -39,7 +39,12 @@ const RESYNC: Duration = Duration::from_millis(500);
 const REMNANT_BLOCKS: u64 = 4;
 /// What was never written by a consumer of a volume, but lies on storage that does not read zero when it is new, is at
 /// least this: no record of a consumer's is.
-pub const REMNANT: u64 = 1 << 63;
+const REMNANT: u64 = 1 << 63;
+
+/// The record of a volume's consumers in a block: 0 where there is none, whatever lay on the storage before.
+pub fn record_in(block: Option<u64>) -> u64 {
+    block.filter(|found| *found < REMNANT).unwrap_or(0)
+}
 
 /// What the kernel's fence-peer handler does on the nodes of a world.
 #[async_trait]

@@ -13,6 +13,7 @@ use super::state::{Node, Volume, VolumeKey, key_of};
 use crate::host::{
     CommandError, HostError,
     lvm::{there_is_no_group, thin::there_is_no_thin_pool},
+    storage::not_to_be_removed,
 };
 
 /// LVM rounds sizes up to this.
@@ -122,10 +123,7 @@ pub(super) fn remove(node: &mut Node, volume: &BackingVolume) -> Result<(), Host
     let key = key(volume);
     let Some(found) = node.volumes.get(&key) else { return Ok(()) };
     if found.mark.as_ref() != Some(&volume.mark) {
-        return Err(HostError::refused(
-            format!("logical volume {}/{}", key.0, key.1),
-            "it does not carry the mark of what is to be removed, so it stays",
-        ));
+        return Err(not_to_be_removed(format!("logical volume {}/{}", key.0, key.1)));
     }
     let in_use = node.resources.values().any(|resource| {
         resource.disk > DiskState::Failed && key_of(&resource.configuration).as_ref() == Some(&key)
@@ -174,6 +172,6 @@ fn failed(command: String, message: String) -> HostError {
     CommandError::Failed { command, code: Some(5), message }.into()
 }
 
-fn unsupported() -> HostError {
+pub(super) fn unsupported() -> HostError {
     HostError::Unsupported { what: "this storage".to_owned(), reason: "it is not simulated".to_owned() }
 }

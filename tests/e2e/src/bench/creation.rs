@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use hawser_lab::cluster::{POOL, THIN_POOL};
+use hawser_lab::cluster::{POOL, VOLUME_GROUP};
 use serde_json::Value;
 
 use super::{Figures, median, milliseconds};
@@ -35,7 +35,7 @@ const ROOM: u64 = 400 << 20;
 pub(super) fn measure(cluster: &Cluster, figures: &mut Figures) -> Result<()> {
     ensure!(Path::new(SCRIPT).exists(), "{SCRIPT} is missing: run the benchmark from its checkout");
     measure_in(&THIN, cluster, figures)?;
-    let group = THIN_POOL.split('/').next().unwrap_or(THIN_POOL);
+    let group = VOLUME_GROUP;
     for node in ["n1", "n2"] {
         cluster.must(&["pool", "create", node, GROUP.pool, "--lvm", group])?;
     }

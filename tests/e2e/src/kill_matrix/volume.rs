@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use hawser_lab::cluster::THIN_POOL;
+use hawser_lab::cluster::VOLUME_GROUP;
 
 use super::interrupt::Outcome;
 use crate::cluster::{Cluster, Progress};
@@ -73,7 +73,7 @@ impl Volume {
         wait_until_whole(cluster, &self.name, LIMIT)?;
         let shown = resource(cluster, &self.name)?;
         let replicas = shown["replicas"].as_array().context("a resource without replicas")?;
-        let group = THIN_POOL.split('/').next().unwrap_or(THIN_POOL);
+        let group = VOLUME_GROUP;
         std::thread::scope(|scope| {
             let looks: Vec<_> = replicas
                 .iter()

@@ -13,6 +13,9 @@ use crate::story::{
 };
 use crate::writer::Writer;
 
+/// A crashed Primary that catches up by its bitmap needs less: what was written meanwhile and lately.
+const MOST_BY_BITMAP_KIB: u64 = 256 * 1024;
+
 /// Where the volume of the main job lies.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
@@ -116,7 +119,7 @@ pub fn main_job(cluster: &Cluster, place: Place<'_>, narrator: &Narrator) -> Res
     // Its kernel counts from its boot on: the resync and what was written meanwhile.
     let received = holdings.received_kib(cluster, &primary)?;
     ensure!(
-        received < place.size_mib * 1024 / 2,
+        received < MOST_BY_BITMAP_KIB.min(place.size_mib * 1024 / 2),
         "{primary} needed {received} KiB to catch up: not by its bitmap"
     );
     narrator.say(format!(

@@ -16,7 +16,9 @@ use crate::wire::agent::Service;
 use administrator::Administrator;
 use identity::Identity;
 
-/// The volume group and the thin pool on every node's data disk.
+/// The volume group on every node's data disk.
+pub const VOLUME_GROUP: &str = "vg0";
+/// That volume group and the thin pool in it.
 pub const THIN_POOL: &str = "vg0/thin";
 /// The name under which the thin pools are registered.
 pub const POOL: &str = "thin";
@@ -103,7 +105,7 @@ pub async fn form(lab: &Lab, options: &LabOptions) -> Result<Formed, LabError> {
 /// # Errors
 /// Which command failed, with its words.
 pub async fn make_pool(lab: &Lab, name: &str) -> Result<(), LabError> {
-    let group = THIN_POOL.split('/').next().unwrap_or(THIN_POOL);
+    let group = VOLUME_GROUP;
     run(lab, name, &["vgcreate", "-q", group, DEVICE]).await?;
     let pool = ["lvcreate", "-q", "-T", "-l", "95%FREE", THIN_POOL, "--zero", "y", "--errorwhenfull", "y"];
     run(lab, name, &pool).await
