@@ -1,9 +1,11 @@
 //! The replication layer: configuration, bringing up, connecting, and noticing that a disk fell behind.
 //!
-//! It must never attach the disk of a replica that may be behind while no peer is connected: alone, its own
-//! metadata would call it current. Nor may it take a connection down in order before Raft has one side of it as
-//! outdated: no helper is called for that. Of a peer that the document does not have any more, Raft has had that
-//! since it was told to leave.
+//! It must never attach the disk of a replica that remembers having fallen behind while no peer is connected: alone,
+//! its own metadata would call it current, and the controllers may not have heard yet that it is not. Nor may it connect
+//! a replica without its disk for any other reason: a frozen Primary goes on beside such a peer without asking
+//! anybody, and the controllers may count the copy as complete. Nor may it take a connection down in order before Raft has
+//! one side of it as outdated: no helper is called for that. Of a peer that the document does not have any more, Raft has
+//! had that since it was told to leave.
 
 use hawser_proto::ids::{OutdateNumber, Revision};
 
@@ -60,10 +62,11 @@ pub(crate) fn plan(situation: &Situation<'_>, replica: &Replica, plan: &mut Plan
     }
 }
 
-/// Brings up whatever is missing in the kernel; with the disk unless that may be behind, and without connections where
-/// a peer is kept away.
+/// Brings up whatever is missing in the kernel; with the disk unless the ledger has that as behind, and without
+/// connections where a peer is kept away. That the document has it as outdated hinders nothing: the controllers know,
+/// and a sync may have cleared it since.
 fn bring_up(situation: &Situation<'_>, replica: &Replica, drbd: &Configuration, plan: &mut Plan) -> Next {
-    let attach = has_storage(replica) && !situation.behind(replica);
+    let attach = has_storage(replica) && !situation.remembered.behind;
     let connect = !replica.peers.iter().any(|peer| is_kept_away(situation, replica, peer));
     plan.run(Step::BringUp { configuration: drbd.clone(), attach, connect });
     Next::Stop
@@ -98,7 +101,7 @@ fn running(
     }
     if diskless {
         let met = replica.peers.iter().any(|peer| connected(kernel, &peer.node).is_some());
-        if met || !situation.behind(replica) {
+        if met || !situation.remembered.behind {
             turn_away(situation, replica, kernel, drbd, plan);
             plan.run(Step::AttachDisk { configuration: drbd.clone() });
         } else {

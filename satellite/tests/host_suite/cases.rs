@@ -72,6 +72,7 @@ const CASES: &[(&str, Case)] = cases![
     a_cut_freezes_the_primary_until_the_arbiter_says_yes,
     a_healed_link_resyncs,
     a_peer_without_its_disk_that_thaws_a_frozen_primary_has_to_sync,
+    a_peer_that_comes_with_its_disk_gets_what_a_frozen_primary_has_held,
     the_loser_returns_without_a_reboot,
     a_primary_lets_go_of_its_peer_and_goes_on_alone,
     a_replica_joins_a_primary_and_syncs,
@@ -324,7 +325,7 @@ impl<'a> Suite<'a> {
         Ok(())
     }
 
-    /// A peer that has booted and may be behind comes without its disk. It may meet a Primary that still waits for the
+    /// A peer that has booted and knows that it fell behind comes without its disk. It may meet a Primary that still waits for the
     /// arbiter, and goes on because somebody is there again.
     async fn a_peer_without_its_disk_that_thaws_a_frozen_primary_has_to_sync(&self) -> Outcome {
         self.bench.arbiter(Arbiter::Silent).await;
@@ -364,6 +365,51 @@ impl<'a> Suite<'a> {
         self.promote_and_open().await?;
         let record = self.bench.read(GATE).await;
         check(record == 3, || format!("read record {record}"))?;
+        self.close_and_demote().await
+    }
+
+    /// Attached alone first, and connected then: what the Primary has under way is sent again before it is acknowledged,
+    /// and no moment is seen in which the peer lacks it.
+    async fn a_peer_that_comes_with_its_disk_gets_what_a_frozen_primary_has_held(&self) -> Outcome {
+        self.bench.arbiter(Arbiter::Silent).await;
+        if self.bench.side() == Side::A {
+            self.promote_and_open().await?;
+        }
+        self.bench.meet().await?;
+        self.bench.link(false).await;
+        if self.bench.side() == Side::A {
+            let mut writer = self.bench.write(GATE, 7).await;
+            self.until("frozen", |found| kernel(found).is_some_and(|kernel| kernel.suspended.fencing))
+                .await?;
+            self.bench.meet().await?; // B has come up alone
+            self.bench.link(true).await;
+            let found = self
+                .until("thawed", |found| kernel(found).is_some_and(|kernel| !kernel.suspended.any()))
+                .await?;
+            let peer = &kernel(&found).ok_or("gone")?.peers[self.peer()].volumes[&0];
+            check((peer.disk, peer.out_of_sync_bytes) == (DiskState::UpToDate, 0), || {
+                format!("it went on beside a peer that lacks something: {peer:?}")
+            })?;
+            check(writer.acknowledged().await, || "the write did not end".to_owned())?;
+            writer.kill().await;
+            drop(writer);
+            self.close_and_demote().await?;
+            return self.bench.meet().await;
+        }
+        let configuration = self.configuration();
+        self.until("lost", |found| connection_state(found, self.peer()) != ConnectionState::Connected)
+            .await?;
+        self.twice(&Step::TakeDown { drbd_name: configuration.drbd_name.clone() }).await?;
+        self.twice(&Step::BringUp { configuration, attach: true, connect: true }).await?;
+        let found = self.look().await;
+        check(disk(&found) == DiskState::Consistent, || format!("alone it is {:?}", disk(&found)))?;
+        self.bench.meet().await?;
+        self.bench.link(true).await;
+        self.in_sync().await?;
+        self.bench.meet().await?; // A has stepped down
+        self.promote_and_open().await?;
+        let record = self.bench.read(GATE).await;
+        check(record == 7, || format!("read record {record}"))?;
         self.close_and_demote().await
     }
 

@@ -151,7 +151,7 @@ impl Look<'_> {
         self.orders(&replica.node, replica.removing_since()).unwrap_or(Phase::RemoveReplicas)
     }
 
-    /// Of a replica that joins and its peers: one that is behind is attached once it has met them.
+    /// Of a replica that joins and its peers.
     fn joining(&self, replica: &v1::Replica) -> Phase {
         let (resource, ordered) = (self.resource, replica.incarnation().revision());
         let peers = || staying(resource, &replica.node);

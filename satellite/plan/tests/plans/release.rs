@@ -167,11 +167,11 @@ fn a_revoked_node_never_asks_to_go_on() {
 }
 
 #[test]
-fn after_a_reboot_the_loser_meets_its_peer_before_its_disk_is_attached() {
+fn after_a_reboot_the_loser_is_brought_up_and_connected_like_any_other() {
     let mut scene = Scene::revoked();
     scene.found.kernel = Looked::Absent;
     scene.found.gates.insert(0, Looked::Absent);
     scene.remembered.current_in_boot = false;
 
-    assert_eq!(scene.actions(), ["bring-up without disk"]);
+    assert_eq!(scene.actions(), ["bring-up with disk"]);
 }

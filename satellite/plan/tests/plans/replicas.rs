@@ -43,13 +43,13 @@ fn a_primary_follows_first_and_connects_to_its_new_peer_then() {
 }
 
 #[test]
-fn a_joining_replica_is_made_without_the_first_generation_and_attached_when_it_has_met_its_peer() {
+fn a_joining_replica_is_made_without_the_first_generation_and_connected() {
     let mut scene = Scene::new();
     scene.wanted.day0_generation_id = 0;
     scene.wanted.outdated_number = 40;
 
     let made =
-        ["create-storage", "create-metadata", "note Created", "write-configuration", "bring-up without disk"];
+        ["create-storage", "create-metadata", "note Created", "write-configuration", "bring-up with disk"];
     assert_eq!(scene.actions(), made);
     let day0 = scene.plan().actions.into_iter().find_map(|action| match action {
         Action::Run(Step::CreateMetadata(metadata)) => Some(metadata.day0),
