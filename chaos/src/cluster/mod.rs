@@ -13,6 +13,7 @@ mod staff;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -39,6 +40,8 @@ use crate::{
     violations::Violations,
 };
 
+/// Where a satellite's ledger lies in its node's directory.
+pub(crate) const LEDGER: &str = "ledger";
 /// Id of the simulated cluster.
 pub const CLUSTER: &str = "6f0b2f8e-0f4f-4a4e-9d55-0d0b63d1a001";
 /// The administrator's machine.
@@ -174,6 +177,11 @@ impl Cluster {
         self.hosts.iter().filter_map(|(name, host)| Some((name.clone(), running(host)?))).collect()
     }
 
+    /// Where each satellite's ledger lies, whether it runs or not.
+    pub(crate) fn ledger_directories(&self) -> BTreeMap<String, PathBuf> {
+        self.hosts.iter().map(|(name, host)| (name.clone(), host.directory.join(LEDGER))).collect()
+    }
+
     /// Lineage and revision of the document that each satellite which runs has accepted.
     pub(crate) fn documents(&self) -> BTreeMap<String, (u64, u64)> {
         let version = |ledger: Ledger| {
@@ -276,7 +284,7 @@ impl Cluster {
             log_entries,
             log_bytes,
             controller_bytes: below("controller"),
-            ledger_bytes: below("ledger"),
+            ledger_bytes: below(LEDGER),
             resident_bytes: resident_bytes(),
             ..Sample::default()
         }

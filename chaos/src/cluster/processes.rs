@@ -24,7 +24,7 @@ use hawser_satellite::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CLUSTER, Cluster, OUTSIDE, PORT, address,
+    CLUSTER, Cluster, LEDGER, OUTSIDE, PORT, address,
     host::{Member, Running},
 };
 use crate::{
@@ -198,7 +198,7 @@ async fn satellite(
     shown: &Running<Ledger>,
 ) -> anyhow::Result<()> {
     let facts = below.facts().await;
-    let ledger = Ledger::open(&directory.join("ledger"), CLUSTER, &node, &facts.boot_id)?;
+    let ledger = Ledger::open(&directory.join(LEDGER), CLUSTER, &node, &facts.boot_id)?;
     let controllers = Arc::new(Controllers::through(dialer, addresses, None)?);
     let satellite = Satellite::start(Parts {
         cluster_id: CLUSTER.into(),

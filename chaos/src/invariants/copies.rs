@@ -52,7 +52,9 @@ fn counted_by_raft(seen: &Seen) -> Vec<String> {
             .filter(|replica| keeps_a_copy(replica) && !is_outdated(resource, &replica.node));
         for replica in counted {
             let missing = seen.copy(replica).and_then(|copy| seen.missing_on(copy, &resource.drbd_name));
-            if let Some((block, record)) = missing {
+            if let Some((block, record)) = missing
+                && !seen.doubts_itself(resource, replica)
+            {
                 found.push(format!(
                     "invariant 5: the copy of {} on {} counts as complete, but block {block} lacks record {record}",
                     resource.drbd_name, replica.node

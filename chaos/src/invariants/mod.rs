@@ -126,6 +126,7 @@ impl Invariants {
             acknowledged,
             acknowledgers: cluster.world.acknowledged_lately(),
             documents: cluster.documents(),
+            ledgers: cluster.ledger_directories(),
             leader: known.map(|known| known.leader),
             phases: phases.unwrap_or_default(),
             disturbed: cluster.disturbed(),

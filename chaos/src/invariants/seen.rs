@@ -2,14 +2,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::Arc,
 };
 
+use hawser_plan::situation::Reunion;
 use hawser_proto::{ids::OperationId, v1};
-use hawser_satellite::host::sim::{NodeSeen, ResourceSeen, VolumeSeen, record_in};
+use hawser_satellite::{
+    host::sim::{NodeSeen, ResourceSeen, VolumeSeen, record_in},
+    ledger::Ledger,
+};
 use hawser_state::State;
 
-use crate::clock::Moment;
+use crate::{clock::Moment, cluster::CLUSTER};
 
 /// The cluster at one moment.
 pub(super) struct Seen {
@@ -25,6 +30,8 @@ pub(super) struct Seen {
     pub(super) acknowledgers: BTreeSet<(String, String)>,
     /// Lineage and revision of the document that each satellite which runs has accepted.
     pub(super) documents: BTreeMap<String, (u64, u64)>,
+    /// Where each satellite's ledger lies.
+    pub(super) ledgers: BTreeMap<String, PathBuf>,
     /// The host of the leader, if one is known to lead.
     pub(super) leader: Option<String>,
     /// How far the leader sees the operations that run, in its words.
@@ -42,6 +49,7 @@ impl Default for Seen {
             acknowledged: BTreeMap::new(),
             acknowledgers: BTreeSet::new(),
             documents: BTreeMap::new(),
+            ledgers: BTreeMap::new(),
             leader: None,
             phases: BTreeMap::new(),
             disturbed: BTreeSet::new(),
@@ -63,6 +71,17 @@ impl Seen {
     pub(super) fn copy(&self, replica: &v1::Replica) -> Option<&VolumeSeen> {
         let backing = replica.backing_volumes.first()?;
         self.node(&replica.node)?.volumes.iter().find(|volume| volume.name == backing.name)
+    }
+
+    /// Whether the disk of a replica's own node has it that the replica may be behind: whatever becomes of the satellite, it
+    /// reports nothing that could be used until it has synced.
+    pub(super) fn doubts_itself(&self, resource: &v1::Resource, replica: &v1::Replica) -> bool {
+        let Some(directory) = self.ledgers.get(&replica.node) else { return false };
+        let key = (resource.name.clone(), replica.incarnation());
+        Ledger::open(directory, CLUSTER, &replica.node, "").is_ok_and(|ledger| {
+            let remembered = ledger.remembered(&key);
+            remembered.behind || remembered.reunion != Reunion::None
+        })
     }
 
     /// A block and the acknowledged record that it lacks on a volume, if there is one. Records of one block rise.

@@ -80,6 +80,13 @@ fn may_promote(
     if situation.behind(replica) {
         return plan.wait("this replica is behind; it is promoted once it has synced".to_owned());
     }
+    if situation.may_have_met() {
+        return plan.wait(
+            "this replica may have met its peer after a boot and lack what that one wrote; it is promoted once it has \
+             synced"
+                .to_owned(),
+        );
+    }
     let mut alone = false;
     for peer in &replica.peers {
         match connected(kernel, &peer.node) {

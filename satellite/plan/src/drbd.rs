@@ -11,18 +11,27 @@ use hawser_proto::ids::{OutdateNumber, Revision};
 
 use crate::{
     desired::{Attachment, Peer, Replica},
-    observed::{ConnectionState, DiskState, KernelPeerVolume, KernelResource, Looked, Role},
+    observed::{ConnectionState, DiskState, KernelPeerVolume, KernelResource, Looked, Met, Role},
     plan::{Next, Note, Plan, Question},
-    situation::{Situation, connected},
+    situation::{Reunion, Situation, connected},
     step::{Configuration, Connection, Step},
 };
 
-/// Notes in the ledger, before anything else, that the disk left UpToDate, and that it is current again.
+/// Notes in the ledger, before anything else, that the disk left UpToDate or may lack what a Primary went on with, and
+/// that it is current again. Where no other replica is left there is nobody that it could be behind.
 pub(crate) fn latch(situation: &Situation<'_>, replica: &Replica, plan: &mut Plan) {
-    let Some(kernel) = situation.found.kernel.present() else { return };
     if replica.drbd.is_none() || !situation.remembered.created {
         return;
     }
+    let remembered = situation.remembered;
+    if !replica.peers.iter().any(|peer| peer.diskful) && replica.outdated_number.is_none() {
+        if remembered.behind || remembered.reunion != Reunion::None {
+            plan.note(Note::CaughtUp);
+        }
+    } else if remembered.reunion == Reunion::Unwatched {
+        plan.note(Note::Behind);
+    }
+    let Some(kernel) = situation.found.kernel.present() else { return };
     if left_up_to_date(situation, replica, kernel) {
         if !situation.remembered.behind {
             plan.note(Note::Behind);
@@ -31,9 +40,31 @@ pub(crate) fn latch(situation: &Situation<'_>, replica: &Replica, plan: &mut Pla
         if situation.remembered.behind && in_sync_with_a_peer(replica, kernel) {
             plan.note(Note::CaughtUp);
         }
-        if !situation.remembered.current_in_boot {
+        if !situation.remembered.current_in_boot || situation.remembered.reunion != Reunion::None {
             plan.note(Note::Current);
         }
+    } else {
+        end_reunion(situation, replica, kernel, plan);
+    }
+}
+
+/// Settles what became of a replica that was let out to meet its peer and is not UpToDate: it has met nobody, or it may
+/// be behind. While the two compare what they have it stays open.
+fn end_reunion(situation: &Situation<'_>, replica: &Replica, kernel: &KernelResource, plan: &mut Plan) {
+    let Reunion::Watched { watch } = situation.remembered.reunion else { return };
+    let compares = replica.peers.iter().any(|peer| connected(kernel, &peer.node).is_some())
+        && all_disks(replica, kernel, |disk| matches!(disk, DiskState::Negotiating | DiskState::Consistent));
+    match situation.found.met {
+        Met::Nobody { watch: now } if now == watch => {
+            // Only where nothing is about to begin a connection again.
+            let is_down = |peer: &Peer| !tries(kernel, peer) && holds_out(situation, replica, kernel, peer);
+            if replica.peers.iter().all(is_down) {
+                plan.note(Note::MetNobody);
+            }
+        }
+        Met::Unknown => {}
+        Met::Nobody { .. } | Met::Somebody if compares => {}
+        Met::Nobody { .. } | Met::Somebody => plan.note(Note::Behind),
     }
 }
 
@@ -67,9 +98,45 @@ pub(crate) fn plan(situation: &Situation<'_>, replica: &Replica, plan: &mut Plan
 /// and a sync may have cleared it since.
 fn bring_up(situation: &Situation<'_>, replica: &Replica, drbd: &Configuration, plan: &mut Plan) -> Next {
     let attach = has_storage(replica) && !situation.remembered.behind;
-    let connect = !replica.peers.iter().any(|peer| is_kept_away(situation, replica, peer));
+    let connect = !replica.peers.iter().any(|peer| is_kept_away(situation, replica, peer))
+        && let_out(situation, replica, drbd, plan) == Next::Above;
     plan.run(Step::BringUp { configuration: drbd.clone(), attach, connect });
     Next::Stop
+}
+
+/// Has the ledger know that this replica may meet its peer, before it may. `Stop`: not yet.
+///
+/// Who owns the resource by its document need not: if it does not any more, the controllers have had its copy as outdated
+/// since. Nor what was never current: no acknowledged write rests on it.
+fn let_out(situation: &Situation<'_>, replica: &Replica, drbd: &Configuration, plan: &mut Plan) -> Next {
+    let remembered = situation.remembered;
+    let owns = replica.owner == situation.node && replica.attachment == Attachment::Attached;
+    let is_current = situation
+        .found
+        .kernel
+        .present()
+        .is_some_and(|kernel| all_disks(replica, kernel, |disk| disk == DiskState::UpToDate));
+    let is_due = drbd.ask_arbiter
+        && has_storage(replica)
+        && remembered.was_current
+        && !is_current
+        && !remembered.behind
+        && remembered.reunion == Reunion::None
+        && !owns;
+    if !is_due {
+        return Next::Above;
+    }
+    match situation.found.met {
+        Met::Unknown => plan.wait("connects as soon as changes of DRBD are watched".to_owned()),
+        Met::Nobody { watch } => {
+            plan.note(Note::Reunion { watch });
+            Next::Above
+        }
+        Met::Somebody => {
+            plan.note(Note::Behind);
+            Next::Above
+        }
+    }
 }
 
 fn running(
@@ -86,7 +153,10 @@ fn running(
     // Following a changed configuration would connect whom this side keeps away: it waits for the promotion.
     let keeps_away = replica.peers.iter().any(|peer| holds_out(situation, replica, kernel, peer));
     let (write, written) = if keeps_away { (None, true) } else { (write, written) };
-    let adjust = (!written || kernel.to_a_stranger) && complete && !diskless;
+    let begins =
+        replica.peers.iter().any(|peer| !tries(kernel, peer) && !holds_out(situation, replica, kernel, peer));
+    let may_meet = !begins || let_out(situation, replica, drbd, plan) == Next::Above;
+    let adjust = (!written || kernel.to_a_stranger) && complete && !diskless && may_meet;
     // Not written before it may be followed: the file would say what the kernel must not do yet.
     if adjust && fall_behind_first(situation, replica, kernel, plan) == Next::Stop {
         return Next::Stop;
@@ -109,7 +179,7 @@ fn running(
         }
     }
     for peer in replica.peers.iter().filter(|peer| !holds_out(situation, replica, kernel, peer)) {
-        if !tries(kernel, peer) {
+        if may_meet && !tries(kernel, peer) {
             plan.run(Step::Connect(Connection { configuration: drbd.clone(), peer: peer.node.clone() }));
         }
     }
@@ -259,7 +329,8 @@ pub(crate) fn say_who_is_behind(situation: &Situation<'_>, replica: &Replica, pl
             plan.ask(Question::Outdate { peer: node.to_owned(), generation: replica.generation });
         }
     };
-    if situation.remembered.created && left_up_to_date(situation, replica, kernel) {
+    let fell_behind = situation.remembered.behind && !in_sync_with_a_peer(replica, kernel);
+    if situation.remembered.created && (fell_behind || left_up_to_date(situation, replica, kernel)) {
         if replica.outdated_number.is_none() && !arbitration.granted.contains_key(situation.node) {
             outdate(situation.node);
         }

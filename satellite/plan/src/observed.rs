@@ -85,6 +85,23 @@ pub struct ReplicaFound {
     /// How much of each gate's [`GateFound::open_count`] the processes and mounted file systems among `openers` make up,
     /// by volume number. Nothing for a missing entry. What the kernel itself opened is named and not counted: it lives.
     pub opens_found: BTreeMap<u32, u32>,
+    /// Whether DRBD here has met a peer.
+    pub met: Met,
+}
+
+/// Whether the connections of a resource have led to a peer, as far as every change of them was watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Met {
+    /// Not known: not watched yet, or the watch has not reached what was looked at.
+    #[default]
+    Unknown,
+    /// Nobody, since the watch of this number began. A watch that was interrupted goes on under another number.
+    Nobody {
+        /// Number of the watch; from 1 on.
+        watch: u64,
+    },
+    /// Somebody, or it was in the kernel before the watch began.
+    Somebody,
 }
 
 /// A backing volume that is there.

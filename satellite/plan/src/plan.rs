@@ -11,12 +11,19 @@ use crate::{
 pub enum Note {
     /// The metadata of all volumes was made; never again for this incarnation.
     Created,
-    /// The disk was seen UpToDate in this boot.
+    /// The disk was seen UpToDate in this boot. Ends a reunion.
     Current,
-    /// The disk left UpToDate.
+    /// The disk left UpToDate, or a Primary may have gone on without it. Ends a reunion.
     Behind,
-    /// The disk has synced.
+    /// The disk has synced, or there is nobody that it could be behind.
     CaughtUp,
+    /// It is about to meet its peer after a boot, under the watch of this number.
+    Reunion {
+        /// Number of the watch.
+        watch: u64,
+    },
+    /// It has met nobody, and nothing tries to any more. Ends a reunion.
+    MetNobody,
 }
 
 /// One thing to do. Actions run in their order; one that fails ends the sequence.
@@ -77,7 +84,9 @@ impl Plan {
     }
 
     pub(crate) fn note(&mut self, note: Note) {
-        self.actions.push(Action::Note(note));
+        if !self.actions.contains(&Action::Note(note)) {
+            self.actions.push(Action::Note(note));
+        }
     }
 
     pub(crate) fn ask(&mut self, question: Question) {

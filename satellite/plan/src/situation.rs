@@ -6,7 +6,7 @@ use hawser_proto::ids::{OutdateNumber, Revision};
 
 use crate::{
     desired::{Desired, Peer, Replica},
-    observed::{ConnectionState, KernelPeer, KernelResource, ReplicaFound},
+    observed::{ConnectionState, KernelPeer, KernelResource, Met, ReplicaFound},
 };
 
 /// What the ledger remembers of one incarnation of a replica.
@@ -14,10 +14,33 @@ use crate::{
 pub struct Remembered {
     /// Its metadata was made. It is never made again, whatever is found.
     pub created: bool,
+    /// Its disk was seen UpToDate at some time.
+    pub was_current: bool,
     /// Its disk was seen UpToDate since the node booted.
     pub current_in_boot: bool,
     /// Its disk left UpToDate and has not synced since: it may be behind without knowing it.
     pub behind: bool,
+    /// Whether it was let out to meet its peer after a boot.
+    pub reunion: Reunion,
+}
+
+/// What a replica was let out to after a boot, until its disk is UpToDate again.
+///
+/// DRBD 8.4 does not send to a peer that has booted what a frozen Primary holds: it acknowledges it, breaks the connection,
+/// and syncs with the next one (`receive_state`: "can not thaw IO with an only Consistent peer"). In between the peer is
+/// Consistent, lacks acknowledged writes, and no trace of that is on its disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reunion {
+    /// To nothing.
+    #[default]
+    None,
+    /// It may have met its peer, and every change was watched under this number.
+    Watched {
+        /// Number of the watch ([`Met::Nobody`]).
+        watch: u64,
+    },
+    /// It may have met its peer, and nobody would have seen it.
+    Unwatched,
 }
 
 /// What is known of the arbiter's answers in this run of the satellite.
@@ -73,6 +96,26 @@ impl Situation<'_> {
     /// it is behind.
     pub fn behind(&self, replica: &Replica) -> bool {
         replica.outdated_number.is_some() || self.remembered.behind
+    }
+
+    /// Whether a Primary may have gone on without this replica when the two met after a boot.
+    pub fn may_have_met(&self) -> bool {
+        match self.remembered.reunion {
+            Reunion::None => false,
+            Reunion::Watched { watch } => self.found.met != Met::Nobody { watch },
+            Reunion::Unwatched => true,
+        }
+    }
+
+    /// Whether what the kernel calls Consistent, or current without a peer, must not pass for usable.
+    pub fn is_doubtful(&self) -> bool {
+        let still_out = self.found.kernel.present().is_some_and(|kernel| {
+            kernel.peers.values().any(|peer| peer.connection != ConnectionState::StandAlone)
+        });
+        // An end that is down stays doubtful until the ledger has that it met nobody.
+        self.remembered.behind
+            || self.may_have_met()
+            || (self.remembered.reunion != Reunion::None && !still_out)
     }
 }
 

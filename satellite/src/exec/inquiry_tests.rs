@@ -88,6 +88,7 @@ fn seen(revision: u64, connection: ConnectionState) -> Observation {
         gates: BTreeMap::new(),
         openers: Looked::Absent,
         opens_found: BTreeMap::new(),
+        met: hawser_plan::observed::Met::Unknown,
     };
     Observation { version: DocumentVersion::new(1, revision), found }
 }

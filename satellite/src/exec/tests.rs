@@ -51,6 +51,7 @@ impl Host for Nothing {
             gates: [(0, Looked::Absent)].into(),
             openers: Looked::Present(Vec::new()),
             opens_found: BTreeMap::new(),
+            met: hawser_plan::observed::Met::Unknown,
         };
         vec![nothing; subjects.len()]
     }

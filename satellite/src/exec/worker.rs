@@ -144,13 +144,14 @@ impl Worker {
             let soon = Instant::now() + HELD;
             look_at = Some(look_at.map_or(soon, |at| at.min(soon)));
         }
-        let plan = plan(&Situation {
+        let situation = Situation {
             node: &self.shared.node,
             desired,
             found: &observation.found,
             remembered: self.shared.ledger.remembered(&self.key),
             arbitration: self.inquiry.known(),
-        });
+        };
+        let (plan, is_doubtful) = (plan(&situation), situation.is_doubtful());
         if plan.actions.is_empty() {
             self.failure = None;
         }
@@ -158,8 +159,13 @@ impl Worker {
             observation.version.revision = observation.version.revision.min(number.revision().before());
         }
         self.inquiry.reported(&observation);
-        let observed =
-            report::replica::observed(desired, &observation, self.failure.clone(), plan.waits_for.as_deref());
+        let observed = report::replica::observed(
+            desired,
+            &observation,
+            is_doubtful,
+            self.failure.clone(),
+            plan.waits_for.as_deref(),
+        );
         self.shared.board.put_replica(&self.key, observed);
         if plan.removed {
             self.shared.board.put_removed(&self.key, observation.version);

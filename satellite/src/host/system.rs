@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use hawser_plan::{
     observed::{
-        ConnectionState, KernelPeer, KernelPeerVolume, KernelResource, KernelVolume, Looked, Opener,
+        ConnectionState, KernelPeer, KernelPeerVolume, KernelResource, KernelVolume, Looked, Met, Opener,
         PoolFound, ReplicaFound, Subject,
     },
     step::{DrbdPeer, GateTarget, Generation, Provider, Step},
@@ -33,6 +33,7 @@ use super::{
         configuration::Surroundings,
         driver84::Driver84,
         events2::{ConnectionFound, KernelState, ResourceState},
+        meetings::Meetings,
     },
     facts,
     gate::Gates,
@@ -68,6 +69,7 @@ pub struct SystemHost {
     drbd: Driver84,
     gates: Gates,
     changes: watch::Receiver<u64>,
+    meetings: Arc<Mutex<Meetings>>,
     /// Ends the stream of events with the host.
     _events: tokio_util::task::AbortOnDropHandle<()>,
 }
@@ -90,6 +92,8 @@ impl SystemHost {
             authenticate: facts.connections_authenticate,
         };
         let (sender, changes) = watch::channel(0);
+        let meetings = Arc::<Mutex<Meetings>>::default();
+        let events = tokio::spawn(follow_events(sender, Arc::clone(&meetings)));
         Ok(SystemHost {
             facts,
             lvm: Arc::new(Lvm::new(settings.lvm_config)),
@@ -97,7 +101,8 @@ impl SystemHost {
             drbd: Driver84::new(directory, surroundings, |volume| device_of(&volume.provider, &volume.name)),
             gates: Gates::new(Path::new(SYS)),
             changes,
-            _events: tokio_util::task::AbortOnDropHandle::new(tokio::spawn(follow_events(sender))),
+            meetings,
+            _events: tokio_util::task::AbortOnDropHandle::new(events),
         })
     }
 
@@ -267,6 +272,7 @@ impl Host for SystemHost {
                 gates: gates.collect(),
                 openers,
                 opens_found,
+                met: self.met(&kernel, subject.drbd_name.as_deref()),
             });
         }
         found
@@ -287,7 +293,10 @@ impl Host for SystemHost {
             Step::WriteConfiguration(configuration) => {
                 self.driver(configuration.generation)?.write_configuration(configuration, deadline).await
             }
-            Step::RemoveConfiguration { drbd_name } => self.drbd.remove_configuration(drbd_name),
+            Step::RemoveConfiguration { drbd_name } => {
+                lock(&self.meetings).forget(drbd_name);
+                self.drbd.remove_configuration(drbd_name)
+            }
             Step::BringUp { configuration, attach, connect } => {
                 self.driver(configuration.generation)?
                     .bring_up(configuration, *attach, *connect, deadline)
@@ -330,6 +339,13 @@ impl Host for SystemHost {
 }
 
 impl SystemHost {
+    fn met(&self, kernel: &Result<KernelState, HostError>, drbd_name: Option<&str>) -> Met {
+        match (kernel, drbd_name) {
+            (Ok(state), Some(name)) => lock(&self.meetings).met(name, state.resources.get(name)),
+            (Err(_), _) | (_, None) => Met::Unknown,
+        }
+    }
+
     fn configuration_found(&self, drbd_name: &str) -> Looked<u64> {
         match self.drbd.fingerprint(drbd_name) {
             Ok(None) => Looked::Absent,
@@ -415,18 +431,29 @@ fn include(including: &Path, directory: &Path) -> io::Result<()> {
     fs::rename(&aside, including)
 }
 
-/// Counts the changes that the kernel reports, for as long as anybody wants to know.
-async fn follow_events(changes: watch::Sender<u64>) {
+fn lock(meetings: &Mutex<Meetings>) -> std::sync::MutexGuard<'_, Meetings> {
+    meetings.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Counts the changes that the kernel reports, for as long as anybody wants to know, and watches who meets whom.
+async fn follow_events(changes: watch::Sender<u64>, meetings: Arc<Mutex<Meetings>>) {
     let command = CommandLine::new("drbdsetup").args(["events2", "all"]);
     while !changes.is_closed() {
+        lock(&meetings).interrupt();
         match start(&command, true) {
             Ok(mut child) => {
                 if let Some(output) = child.stdout.take() {
                     let mut lines = BufReader::new(output).lines();
-                    while let Ok(Some(_)) = lines.next_line().await {
+                    while let Ok(Some(line)) = lines.next_line().await {
+                        let taken = lock(&meetings).take(&line);
                         changes.send_modify(|count| *count += 1);
+                        if let Err(error) = taken {
+                            tracing::warn!(%error, "changes of DRBD are followed anew");
+                            break;
+                        }
                     }
                 }
+                lock(&meetings).interrupt();
             }
             Err(error @ CommandError::Missing { .. }) => {
                 tracing::warn!(%error, "changes of DRBD are not followed");

@@ -4,7 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use hawser_plan::{Note, situation::Remembered};
+use hawser_plan::{
+    Note,
+    situation::{Remembered, Reunion},
+};
 use hawser_planted::{Defect, is_planted};
 use hawser_proto::{
     ids::{Incarnation, Lineage},
@@ -56,6 +59,8 @@ struct ReplicaFacts {
     behind: bool,
     /// Boot id under which the disk was seen UpToDate; empty: never.
     current_in_boot: String,
+    /// What it was let out to. A watch ends with the program that watched: read back, it is unwatched.
+    reunion: Reunion,
 }
 
 impl Facts {
@@ -64,18 +69,26 @@ impl Facts {
         self.replicas.get(key).map_or_else(Remembered::default, |facts| Remembered {
             created: facts.created,
             behind: facts.behind,
+            was_current: !facts.current_in_boot.is_empty(),
             current_in_boot: !facts.current_in_boot.is_empty() && facts.current_in_boot == boot,
+            reunion: facts.reunion,
         })
     }
 
     /// Adds a note on one replica.
     pub(super) fn note(&mut self, key: &ReplicaKey, note: Note, boot: &str) {
         let facts = self.replicas.entry(key.clone()).or_default();
+        facts.reunion = match note {
+            Note::Created => facts.reunion,
+            Note::Reunion { watch } => Reunion::Watched { watch },
+            Note::Current | Note::Behind | Note::CaughtUp | Note::MetNobody => Reunion::None,
+        };
         match note {
             Note::Created => facts.created = true,
             Note::Current => facts.current_in_boot = boot.to_owned(),
             Note::Behind => facts.behind = true,
             Note::CaughtUp => facts.behind = false,
+            Note::Reunion { .. } | Note::MetNobody => {}
         }
     }
 
@@ -143,6 +156,7 @@ impl Facts {
                     created: facts.created,
                     behind: facts.behind,
                     current_in_boot: facts.current_in_boot.clone(),
+                    let_out: facts.reunion != Reunion::None,
                 })
                 .collect(),
             orders: self
@@ -178,6 +192,7 @@ impl Facts {
                         created: replica.created,
                         behind: replica.behind,
                         current_in_boot: replica.current_in_boot,
+                        reunion: if replica.let_out { Reunion::Unwatched } else { Reunion::None },
                     };
                     ((replica.resource, Incarnation::new(replica.incarnation)), facts)
                 })
@@ -245,6 +260,8 @@ struct StoredReplica {
     behind: bool,
     #[prost(string, tag = "5")]
     current_in_boot: String,
+    #[prost(bool, tag = "6")]
+    let_out: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -278,7 +295,8 @@ mod tests {
         let read = Facts::decode(&facts.encode()).unwrap();
 
         assert_eq!(read, facts);
-        let created = Remembered { created: true, current_in_boot: true, behind: false };
+        let created =
+            Remembered { created: true, was_current: true, current_in_boot: true, ..Remembered::default() };
         assert_eq!(read.remembered(&key("a", 7), "boot-1"), created);
         assert_eq!(read.remembered(&key("a", 8), "boot-1"), Remembered::default());
         assert!(read.remembered(&key("b", 9), "boot-2").behind);
@@ -314,6 +332,22 @@ mod tests {
 
         assert!(!facts.remembered(&key("a", 7), "boot-2").current_in_boot);
         assert!(!Facts::default().remembered(&key("a", 7), "").current_in_boot);
+    }
+
+    #[test]
+    fn a_reunion_outlives_the_program_and_its_watch_does_not() {
+        let (mut facts, key) = (Facts::default(), key("a", 7));
+        facts.note(&key, Note::Reunion { watch: 3 }, "boot-2");
+        assert_eq!(facts.remembered(&key, "boot-2").reunion, Reunion::Watched { watch: 3 });
+
+        let read = Facts::decode(&facts.encode()).unwrap();
+
+        assert_eq!(read.remembered(&key, "boot-2").reunion, Reunion::Unwatched);
+        for note in [Note::Current, Note::Behind, Note::CaughtUp, Note::MetNobody] {
+            let mut ended = read.clone();
+            ended.note(&key, note, "boot-2");
+            assert_eq!(ended.remembered(&key, "boot-2").reunion, Reunion::None, "{note:?}");
+        }
     }
 
     #[test]

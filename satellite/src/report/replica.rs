@@ -1,19 +1,23 @@
 //! What was found of a replica, in the words of the report.
 //!
-//! Only translating: nothing is judged here.
+//! Only translating, but for one thing: a disk that this node knows may be behind is not called usable.
 
 use hawser_plan::{
     desired::Desired,
-    observed::{DiskState, GateTable, KernelPeer, KernelResource, Looked, ReplicaFound, Role, Suspended},
+    observed::{
+        ConnectionState, DiskState, GateTable, KernelPeer, KernelResource, Looked, ReplicaFound, Role,
+        Suspended,
+    },
 };
 use hawser_proto::{ids::Incarnation, v1};
 
 use crate::observe::Observation;
 
-/// The report on one replica.
+/// The report on one replica. `is_doubtful`: its disk, alone, must not pass for one that can be used.
 pub fn observed(
     desired: &Desired,
     observation: &Observation,
+    is_doubtful: bool,
     failure: Option<v1::StepFailure>,
     waits_for: Option<&str>,
 ) -> v1::ReplicaObserved {
@@ -31,7 +35,14 @@ pub fn observed(
             Looked::Absent => v1::DrbdRole::Unspecified,
         }
         .into(),
-        volumes: desired.volumes().iter().map(|volume| volume_observed(volume, found, kernel)).collect(),
+        volumes: desired
+            .volumes()
+            .iter()
+            .map(|volume| {
+                let observed = volume_observed(volume, found, kernel);
+                if is_doubtful && !is_connected(kernel) { doubted(observed) } else { observed }
+            })
+            .collect(),
         peers: kernel
             .map(|kernel| kernel.peers.iter().map(|(node, peer)| peer_observed(node, peer)).collect())
             .unwrap_or_default(),
@@ -130,6 +141,21 @@ fn volume_observed(
         } else {
             String::new()
         },
+    }
+}
+
+fn is_connected(kernel: Option<&KernelResource>) -> bool {
+    kernel
+        .is_some_and(|kernel| kernel.peers.values().any(|peer| peer.connection == ConnectionState::Connected))
+}
+
+/// The kernel goes by its metadata; this node knows more.
+fn doubted(observed: v1::VolumeObserved) -> v1::VolumeObserved {
+    match observed.disk() {
+        v1::DiskState::Consistent | v1::DiskState::UpToDate => {
+            v1::VolumeObserved { disk: v1::DiskState::Outdated.into(), ..observed }
+        }
+        _ => observed,
     }
 }
 

@@ -78,7 +78,7 @@ impl Raft {
     fn outdate(&mut self, asker: &str, peer: &str, generation: u64) -> Answer {
         let other_is_left =
             ["n1", "n2"].iter().any(|node| *node != peer && !self.outdated.contains_key(*node));
-        if self.owner != asker || self.generation != generation {
+        if peer != asker && (self.owner != asker || self.generation != generation) {
             return Answer::No(format!("{:?} owns db at generation {}", self.owner, self.generation));
         }
         if !other_is_left {
@@ -333,20 +333,32 @@ impl Cluster {
     }
 
     /// As the state machine's claim: refused to an outdated node. Comes back when the node was seen to keep the
-    /// owner away.
+    /// owner away from a disk that can be used.
     pub(crate) async fn claim(&self, node: &str) -> Result<(), String> {
         let refused = self.reach.raft.lock().unwrap().outdated.contains_key(node);
         if refused {
             return Err(format!("{node} is outdated"));
         }
-        self.commit(|raft| raft.claim = Some((node.into(), raft.revision))).await;
+        self.begin_claim(node).await;
         let keeps_away = |cluster: &Self| {
-            let report = cluster.report(node, "db");
-            report.revision == cluster.raft().revision
-                && report.peers.iter().all(|peer| peer.connection == "StandAlone")
+            cluster.report(node, "db").revision == cluster.raft().revision && cluster.could_take_over(node)
         };
         self.until("it keeps the owner away", keeps_away).await;
         Ok(())
+    }
+
+    /// The claim alone.
+    pub(crate) async fn begin_claim(&self, node: &str) {
+        self.commit(|raft| raft.claim = Some((node.into(), raft.revision))).await;
+    }
+
+    /// Whether the leader would give the resource to a node that has claimed it, going by its report.
+    pub(crate) fn could_take_over(&self, node: &str) -> bool {
+        let report = self.report(node, "db");
+        let usable = [v1::DiskState::UpToDate, v1::DiskState::Consistent];
+        !report.volumes.is_empty()
+            && report.peers.iter().all(|peer| peer.connection == "StandAlone")
+            && report.volumes.iter().all(|volume| usable.contains(&volume.disk()))
     }
 
     /// As the leader and the state machine: the claim, and once the owner is kept away, the right.
@@ -410,6 +422,7 @@ impl Cluster {
     pub(crate) async fn start(&mut self, name: &str) {
         let arbiter = TestArbiter { node: name.into(), reach: self.reach.clone() };
         let node = self.nodes.get_mut(name).unwrap();
+        node.host.open_anew(self.world.host(name));
         let facts = node.host.facts().await;
         let directory = node.directory.path();
         let ledger = Ledger::open(&directory.join("ledger"), "c1", name, &facts.boot_id).unwrap();

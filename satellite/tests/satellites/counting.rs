@@ -44,6 +44,11 @@ impl CountingHost {
         }
     }
 
+    /// The program that uses it is another one now.
+    pub(crate) fn open_anew(&mut self, host: SimHost) {
+        self.host = host;
+    }
+
     /// How often the pool was looked at.
     pub(crate) fn pool_looks(&self) -> u64 {
         *self.pool_looks.lock().unwrap()

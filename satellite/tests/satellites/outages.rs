@@ -132,6 +132,79 @@ async fn a_crashed_primary_that_is_back_is_no_source_of_a_sync_to_whoever_is_abo
     assert_eq!(cluster.world.read("n1", GATE, 1), Some(42));
 }
 
+/// n1 is frozen with a write that n2 has not got, and cannot ask. n2 has booted, and the two meet: DRBD acknowledges the
+/// write on n1 alone, and breaks the connection for a moment. In that moment n1 loses its power.
+async fn acknowledged_alone_in_a_reunion() -> Cluster {
+    let mut cluster = Cluster::attached().await;
+    cluster.controllers_reach("n1", false).await;
+    cluster.world.cut_power("n2");
+    let writer = cluster.world.write("n1", GATE, 1, 42).unwrap();
+    cluster.until("n1 is frozen", |cluster| cluster.report("n1", "db").suspended == "fencing").await;
+    cluster.stop("n2").await;
+    cluster.world.boot("n2");
+    cluster.start("n2").await;
+    cluster.until("it is acknowledged alone", |cluster| acknowledged(cluster, "n1", writer)).await;
+    assert!(!cluster.raft().outdated.contains_key("n2"), "nobody was asked");
+    cluster.world.cut_power("n1");
+    cluster.stop("n1").await;
+    cluster
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_primary_acknowledged_alone_in_a_reunion_is_not_lost_to_the_peer_that_lacks_it() {
+    type Interlude = fn(&mut Cluster) -> futures::future::BoxFuture<'_, ()>;
+    let interludes: [(&str, Interlude); 3] = [
+        ("nothing", |_| Box::pin(async {})),
+        ("its satellite is started again", |cluster| {
+            Box::pin(async {
+                cluster.stop("n2").await;
+                cluster.start("n2").await;
+            })
+        }),
+        ("its node boots again", |cluster| {
+            Box::pin(async {
+                cluster.power_cycle("n2").await;
+                cluster.start("n2").await;
+            })
+        }),
+    ];
+    for (what, interlude) in interludes {
+        let mut cluster = acknowledged_alone_in_a_reunion().await;
+        interlude(&mut cluster).await;
+        cluster.begin_claim("n2").await;
+        for _ in 0..600 {
+            assert!(!cluster.could_take_over("n2"), "{what}: {:#?}", cluster.report("n2", "db"));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(cluster.raft().outdated.contains_key("n2"), "{what}: the controllers have heard of it");
+
+        cluster.commit(|raft| raft.claim = None).await;
+        cluster.world.boot("n1");
+        cluster.controllers_reach("n1", true).await;
+        cluster.start("n1").await;
+        cluster.until("n1 has it again", |cluster| cluster.is_attached("n1") && cluster.in_sync("n2")).await;
+        assert_eq!(cluster.world.read("n1", GATE, 1), Some(42), "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_booted_and_met_nobody_takes_over() {
+    let mut cluster = Cluster::attached().await;
+    let writer = cluster.world.write("n1", GATE, 1, 42).unwrap();
+    cluster.until("it is written", |cluster| acknowledged(cluster, "n1", writer)).await;
+    for node in ["n1", "n2"] {
+        cluster.world.cut_power(node);
+        cluster.stop(node).await;
+    }
+    cluster.world.boot("n2");
+    cluster.start("n2").await;
+
+    cluster.take_over("n2").await.unwrap();
+
+    cluster.until("n2 has it", |cluster| cluster.is_attached("n2")).await;
+    assert_eq!(cluster.world.read("n2", GATE, 1), Some(42));
+}
+
 #[tokio::test(start_paused = true)]
 async fn with_neither_controllers_nor_peer_io_waits_and_goes_on_when_they_answer() {
     let cluster = Cluster::attached().await;

@@ -194,7 +194,7 @@ fn who_is_about_to_take_over_keeps_the_owner_away_from_its_usable_disk() {
     let cases: [(&str, &[&str], Change); 5] = [
         ("the claim was withdrawn", &["connect"], |scene| scene.wanted.peers[1].claim_number = 0),
         ("this side is behind itself", &["connect"], |scene| scene.remembered.behind = true),
-        ("this side has no usable disk", &["connect"], |scene| {
+        ("this side has no usable disk", &["note Reunion { watch: 1 }", "connect"], |scene| {
             scene.remembered.current_in_boot = false;
             scene.disk(DiskState::Inconsistent);
         }),

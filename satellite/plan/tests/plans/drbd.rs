@@ -2,12 +2,18 @@
 
 use hawser_plan::{
     Question,
-    observed::{ConnectionState, DiskState, Looked, Role},
-    situation::Remembered,
+    observed::{ConnectionState, DiskState, Looked, Met, Role},
+    situation::{Remembered, Reunion},
 };
-use hawser_proto::ids::{OutdateNumber, OwnerGeneration};
+use hawser_proto::{
+    ids::{OutdateNumber, OwnerGeneration},
+    v1,
+};
 
-use crate::scene::{Scene, shown};
+use crate::scene::{Scene, WATCHED, shown};
+
+/// Before it may meet its peer after a boot.
+const LET_OUT: &str = "note Reunion { watch: 1 }";
 
 #[test]
 fn where_all_is_well_nothing_is_done() {
@@ -21,7 +27,7 @@ fn after_a_reboot_a_replica_is_brought_up_and_connected() {
     scene.found.kernel = Looked::Absent;
     scene.remembered.current_in_boot = false;
 
-    assert_eq!(scene.actions(), ["bring-up with disk"]);
+    assert_eq!(scene.actions(), [LET_OUT, "bring-up with disk"]);
 }
 
 #[test]
@@ -53,12 +59,85 @@ fn a_replica_that_the_document_has_as_outdated_is_never_met_without_its_disk() {
     scene.wanted.outdated_number = 40;
     scene.remembered.current_in_boot = false;
     scene.found.kernel = Looked::Absent;
-    assert_eq!(scene.actions(), ["bring-up with disk"]);
+    assert_eq!(scene.actions(), [LET_OUT, "bring-up with disk"]);
 
     let mut half_up = Scene { found: Scene::running().found, ..scene };
     half_up.disk(DiskState::Diskless);
     half_up.kernel().peers.clear();
-    assert_eq!(half_up.actions(), ["attach-disk", "connect"]);
+    assert_eq!(half_up.actions(), [LET_OUT, "attach-disk", "connect"]);
+}
+
+#[test]
+fn the_ledger_has_a_reunion_before_it_can_happen() {
+    let booted = || {
+        let mut scene = Scene::running();
+        scene.found.kernel = Looked::Absent;
+        scene.remembered.current_in_boot = false;
+        scene
+    };
+    assert_eq!(booted().actions(), [LET_OUT, "bring-up with disk"]);
+
+    let mut unwatched = booted();
+    unwatched.found.met = Met::Unknown;
+    assert_eq!(unwatched.actions(), ["bring-up with disk, alone"]);
+    assert!(unwatched.waits().contains("changes of DRBD are watched"), "{}", unwatched.waits());
+
+    type Change = fn(&mut Scene);
+    let table: [(&str, Change); 3] = [
+        ("it owns the resource", |scene| {
+            scene.wanted.owner = "n1".into();
+            scene.wanted.attachment = v1::DesiredAttachment::Attached.into();
+        }),
+        ("nothing was ever acknowledged on it", |scene| scene.remembered.was_current = false),
+        ("it was let out already", |scene| scene.remembered.reunion = Reunion::Watched { watch: 1 }),
+    ];
+    for (what, change) in table {
+        let mut scene = booted();
+        change(&mut scene);
+        assert_eq!(scene.actions(), ["bring-up with disk"], "{what}");
+    }
+}
+
+#[test]
+fn a_reunion_ends_with_a_current_disk_or_with_one_that_may_be_behind() {
+    let reunited = |connection, disk, met| {
+        let mut scene = Scene::running();
+        scene.remembered.current_in_boot = false;
+        scene.remembered.reunion = Reunion::Watched { watch: 1 };
+        scene.peer().connection = connection;
+        scene.disk(disk);
+        scene.found.met = met;
+        scene
+    };
+    use ConnectionState::{Connected, Connecting};
+    use DiskState::{Consistent, Inconsistent, UpToDate};
+    for (connection, disk, met, expected) in [
+        (Connecting, Consistent, WATCHED, &[""; 0][..]),
+        (Connected, Consistent, Met::Somebody, &[]),
+        (Connecting, Consistent, Met::Unknown, &[]),
+        (Connected, UpToDate, Met::Somebody, &["note Current"]),
+        (Connecting, UpToDate, Met::Somebody, &["note Current"]),
+        (Connected, Inconsistent, Met::Somebody, &["note Behind"]),
+        (Connecting, Consistent, Met::Somebody, &["note Behind"]),
+        (Connecting, Consistent, Met::Nobody { watch: 2 }, &["note Behind"]),
+    ] {
+        let mut scene = reunited(connection, disk, met);
+        assert_eq!(scene.actions(), expected, "{connection:?} {disk:?} {met:?}");
+        scene.remembered.reunion = Reunion::None;
+        scene.remembered.current_in_boot = true;
+        assert!(!scene.actions().contains(&"note MetNobody".to_owned()));
+    }
+    let mut restarted = reunited(Connecting, Consistent, Met::Somebody);
+    restarted.remembered.reunion = Reunion::Unwatched;
+    assert_eq!(restarted.actions(), ["note Behind"], "another program watched, if any");
+    restarted.found.kernel = Looked::Absent;
+    assert_eq!(restarted.actions()[0], "note Behind", "in another boot");
+    restarted.remembered = Remembered { behind: true, reunion: Reunion::None, ..restarted.remembered };
+    let about_itself = Question::Outdate { peer: "n1".into(), generation: OwnerGeneration::new(0) };
+    restarted.found.kernel = Scene::running().found.kernel;
+    restarted.disk(Consistent);
+    restarted.cut();
+    assert_eq!(restarted.plan().questions, [about_itself], "the controllers hear of it");
 }
 
 #[test]
@@ -67,13 +146,13 @@ fn a_half_done_bring_up_is_finished() {
     no_minor.remembered.current_in_boot = false;
     no_minor.kernel().volumes.clear();
     no_minor.cut();
-    assert_eq!(no_minor.actions(), ["bring-up with disk"]);
+    assert_eq!(no_minor.actions(), [LET_OUT, "bring-up with disk"]);
 
     let mut no_disk = Scene::running();
     no_disk.remembered.current_in_boot = false;
     no_disk.disk(DiskState::Diskless);
     no_disk.kernel().peers.clear();
-    assert_eq!(no_disk.actions(), ["attach-disk", "connect"]);
+    assert_eq!(no_disk.actions(), [LET_OUT, "attach-disk", "connect"]);
 }
 
 #[test]
@@ -112,7 +191,7 @@ fn a_changed_configuration_is_written_and_followed() {
 
     // Adjusting would attach the disk.
     scene.disk(DiskState::Diskless);
-    scene.remembered = Remembered { created: true, current_in_boot: false, behind: true };
+    scene.remembered = Remembered { created: true, behind: true, ..Remembered::default() };
     scene.cut();
     assert_eq!(scene.actions(), ["write-configuration"]);
 }

@@ -4,9 +4,9 @@ use hawser_plan::{
     Action, Note, Plan,
     observed::{
         BackingFound, ConnectionState, DiskState, GateFound, GateTable, KernelPeer, KernelPeerVolume,
-        KernelResource, KernelVolume, Looked, Opener, OpenerState, ReplicaFound, Role, Suspended,
+        KernelResource, KernelVolume, Looked, Met, Opener, OpenerState, ReplicaFound, Role, Suspended,
     },
-    situation::{Arbitration, Remembered},
+    situation::{Arbitration, Remembered, Reunion},
     step::{Mark, Step},
 };
 use hawser_proto::{
@@ -126,14 +126,16 @@ fn found() -> impl Strategy<Value = ReplicaFound> {
         looked(gate),
         looked(proptest::collection::vec(opener, 0..3)),
         0..3u32,
+        select(vec![Met::Unknown, Met::Nobody { watch: 1 }, Met::Nobody { watch: 2 }, Met::Somebody]),
     )
-        .prop_map(|(backing, configuration, kernel, gate, openers, opens_found)| ReplicaFound {
+        .prop_map(|(backing, configuration, kernel, gate, openers, opens_found, met)| ReplicaFound {
             backing: [(0, backing)].into(),
             configuration,
             kernel,
             gates: [(0, gate)].into(),
             openers,
             opens_found: [(0, opens_found)].into(),
+            met,
         })
 }
 
@@ -151,8 +153,16 @@ fn scene() -> impl Strategy<Value = Scene> {
             overdue,
         },
     );
-    let remembered = (any::<bool>(), any::<bool>(), any::<bool>())
-        .prop_map(|(created, current_in_boot, behind)| Remembered { created, current_in_boot, behind });
+    let reunions = vec![Reunion::None, Reunion::Watched { watch: 1 }, Reunion::Unwatched];
+    let remembered = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), select(reunions)).prop_map(
+        |(created, was_current, current, behind, reunion)| Remembered {
+            created,
+            was_current,
+            current_in_boot: was_current && current,
+            behind,
+            reunion,
+        },
+    );
     let attachments =
         vec![DesiredAttachment::Detached, DesiredAttachment::Attached, DesiredAttachment::Revoked];
     let wanted = (
@@ -201,6 +211,15 @@ fn granted_and_in_the_document(scene: &Scene) -> bool {
     scene.arbitration.granted.get("n2").is_some_and(|number| standing >= Some(*number))
 }
 
+/// It was let out to meet its peer, and that it met nobody is not certain.
+fn may_have_met(scene: &Scene) -> bool {
+    match scene.remembered.reunion {
+        Reunion::None => false,
+        Reunion::Watched { watch } => scene.found.met != Met::Nobody { watch },
+        Reunion::Unwatched => true,
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4096, ..ProptestConfig::default() })]
 
@@ -227,6 +246,7 @@ proptest! {
         prop_assert_eq!(scene.wanted.attachment(), DesiredAttachment::Attached);
         prop_assert_eq!(scene.wanted.outdated_number, 0);
         prop_assert!(!scene.remembered.behind);
+        prop_assert!(!may_have_met(&scene));
         let kernel = scene.found.kernel.present().unwrap();
         let peer = kernel.peers.get("n2").filter(|peer| peer.connection == ConnectionState::Connected);
         match peer {
@@ -297,6 +317,42 @@ proptest! {
                 _ => {}
             }
         }
+    }
+
+    #[test]
+    fn nothing_is_let_out_to_its_peer_before_the_ledger_has_it(scene in scene()) {
+        let plan = scene.plan();
+        let owns = scene.wanted.owner == "n1" && scene.wanted.attachment() == DesiredAttachment::Attached;
+        let is_current = scene.found.kernel.present().is_some_and(|kernel| {
+            kernel.volumes.get(&0).is_some_and(|volume| volume.disk == DiskState::UpToDate)
+        });
+        if scene.removed.is_some() || owns || is_current || !scene.remembered.was_current || has(&plan, "demote") {
+            return Ok(());
+        }
+        let connects = |action: &Action| {
+            matches!(action, Action::Run(Step::BringUp { connect: true, .. } | Step::Connect(_) | Step::Adjust { .. }))
+        };
+        let Some(begun) = plan.actions.iter().position(connects) else { return Ok(()) };
+        let tried = scene.found.kernel.present().and_then(|kernel| kernel.peers.get("n2"))
+            .is_some_and(|peer| peer.connection != ConnectionState::StandAlone);
+        let noted = plan.actions[..begun].iter().any(|action| {
+            matches!(action, Action::Note(Note::Reunion { .. } | Note::Behind))
+        });
+        let stands = scene.remembered.reunion != Reunion::None
+            && !plan.actions.contains(&Action::Note(Note::MetNobody));
+        prop_assert!(tried || noted || stands || scene.remembered.behind);
+    }
+
+    #[test]
+    fn that_nobody_was_met_is_noted_only_where_it_was_watched_and_nothing_tries(scene in scene()) {
+        let plan = scene.plan();
+        if !plan.actions.contains(&Action::Note(Note::MetNobody)) {
+            return Ok(());
+        }
+        prop_assert!(!may_have_met(&scene));
+        let kernel = scene.found.kernel.present().unwrap();
+        prop_assert!(kernel.peers.get("n2").is_none_or(|peer| peer.connection == ConnectionState::StandAlone));
+        prop_assert!(!has(&plan, "connect") && !has(&plan, "bring-up") && !has(&plan, "adjust"));
     }
 
     #[test]

@@ -173,5 +173,5 @@ fn after_a_reboot_the_loser_is_brought_up_and_connected_like_any_other() {
     scene.found.gates.insert(0, Looked::Absent);
     scene.remembered.current_in_boot = false;
 
-    assert_eq!(scene.actions(), ["bring-up with disk"]);
+    assert_eq!(scene.actions(), ["note Reunion { watch: 1 }", "bring-up with disk"]);
 }

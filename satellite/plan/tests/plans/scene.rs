@@ -7,7 +7,7 @@ use hawser_plan::{
     desired::Desired,
     observed::{
         BackingFound, ConnectionState, DiskState, GateFound, GateTable, KernelPeer, KernelPeerVolume,
-        KernelResource, KernelVolume, Looked, Opener, OpenerState, ReplicaFound, Role, Suspended,
+        KernelResource, KernelVolume, Looked, Met, Opener, OpenerState, ReplicaFound, Role, Suspended,
     },
     plan,
     situation::{Arbitration, Remembered, Situation},
@@ -48,7 +48,8 @@ impl Scene {
     pub(crate) fn running() -> Self {
         let mut scene = Self::new();
         scene.wanted.day0_generation_id = 0;
-        scene.remembered = Remembered { created: true, current_in_boot: true, behind: false };
+        scene.remembered =
+            Remembered { created: true, was_current: true, current_in_boot: true, ..Remembered::default() };
         let Desired::Replica(replica) = scene.desired() else { unreachable!("it is no removal") };
         scene.found = ReplicaFound {
             backing: [(0, Looked::Present(backing()))].into(),
@@ -57,6 +58,7 @@ impl Scene {
             gates: [(0, Looked::Absent)].into(),
             openers: Looked::Present(Vec::new()),
             opens_found: [].into(),
+            met: WATCHED,
         };
         scene
     }
@@ -299,6 +301,9 @@ fn kernel() -> KernelResource {
     }
 }
 
+/// DRBD is watched, and has met nobody.
+pub(crate) const WATCHED: Met = Met::Nobody { watch: 1 };
+
 pub(crate) fn nothing() -> ReplicaFound {
     ReplicaFound {
         backing: [(0, Looked::Absent)].into(),
@@ -307,6 +312,7 @@ pub(crate) fn nothing() -> ReplicaFound {
         gates: [(0, Looked::Absent)].into(),
         openers: Looked::Present(Vec::new()),
         opens_found: [].into(),
+        met: WATCHED,
     }
 }
 

@@ -2,12 +2,14 @@
 //! each generation. Nothing here decides which step is due.
 //!
 //! * [`configuration`]: the text of a `.res` file, and the options. * `files`: the files themselves.
-//! * [`metadata`]: the superblock and how it is made. * [`events2`]: the kernel's state. * [`driver84`]: DRBD 8.4's commands.
+//! * [`metadata`]: the superblock and how it is made. * [`events2`]: the kernel's state. * [`meetings`]: whether connections
+//!   have led to a peer. * [`driver84`]: DRBD 8.4's commands.
 
 pub mod configuration;
 pub mod driver84;
 pub mod events2;
 mod files;
+pub mod meetings;
 pub mod metadata;
 mod shown;
 

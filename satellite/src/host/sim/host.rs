@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use hawser_plan::{
     observed::{
         BackingFound, ConnectionState, DiskState, GateFound, GateTable, KernelPeer, KernelPeerVolume,
-        KernelResource, KernelVolume, Looked, Opener, OpenerState, PoolFound, ReplicaFound, Role, Subject,
-        Suspended,
+        KernelResource, KernelVolume, Looked, Met, Opener, OpenerState, PoolFound, ReplicaFound, Role,
+        Subject, Suspended,
     },
     step::{Configuration, Gate, GateTarget, Generation, Metadata, Provider, Step},
 };
@@ -26,11 +26,49 @@ use crate::host::{CommandError, Facts, Host, HostError, drbd::metadata::JUST_CRE
 pub struct SimHost {
     world: SimWorld,
     node: String,
+    watch: Watch,
+}
+
+/// What a satellite has seen of its kernel's connections since it was started.
+#[derive(Clone)]
+struct Watch {
+    number: u64,
+    /// Boot in which it began, resources that were there then, and how often each had met its peer.
+    boots: u64,
+    meetings: BTreeMap<String, u64>,
+    there: std::collections::BTreeSet<String>,
+}
+
+impl Watch {
+    fn begin(state: &mut State, node: &str) -> Self {
+        state.watches += 1;
+        let number = state.watches;
+        let found = state.nodes.get(node);
+        Watch {
+            number,
+            boots: found.map_or(0, |found| found.boots),
+            meetings: found.map(|found| found.meetings.clone()).unwrap_or_default(),
+            there: found.map(|found| found.resources.keys().cloned().collect()).unwrap_or_default(),
+        }
+    }
+
+    fn met(&self, node: &Node, drbd_name: &str) -> Met {
+        let meetings = |known: &BTreeMap<String, u64>| known.get(drbd_name).copied().unwrap_or_default();
+        if node.boots != self.boots {
+            // A satellite of before the boot: it is about to end.
+            Met::Unknown
+        } else if self.there.contains(drbd_name) || meetings(&node.meetings) != meetings(&self.meetings) {
+            Met::Somebody
+        } else {
+            Met::Nobody { watch: self.number }
+        }
+    }
 }
 
 impl SimHost {
     pub(super) fn new(world: SimWorld, node: &str) -> Self {
-        SimHost { world, node: node.to_owned() }
+        let watch = Watch::begin(&mut world.lock(), node);
+        SimHost { world, node: node.to_owned(), watch }
     }
 
     /// Changes this node. A node without power answers nothing and does nothing.
@@ -103,7 +141,15 @@ impl Host for SimHost {
         let node = state.nodes.get(&self.node).filter(|node| node.running);
         subjects
             .iter()
-            .map(|subject| node.map_or_else(|| unknown(subject), |node| found(node, subject)))
+            .map(|subject| {
+                node.map_or_else(
+                    || unknown(subject),
+                    |node| {
+                        let met = self.watch.met(node, subject.drbd_name.as_deref().unwrap_or_default());
+                        ReplicaFound { met, ..found(node, subject) }
+                    },
+                )
+            })
             .collect()
     }
 
@@ -285,6 +331,7 @@ fn bring_up(state: &mut State, node: &str, configuration: &Configuration) {
         disk: DiskState::Diskless,
         size_bytes: 0,
         connection: ConnectionState::StandAlone,
+        rests: false,
         peer_role: Role::Unknown,
         peer_disk: DiskState::Unknown,
         replication: "Off",
@@ -471,6 +518,7 @@ fn unknown(subject: &Subject) -> ReplicaFound {
         gates: subject.volumes.iter().map(|volume| (volume.number, Looked::Unknown(why()))).collect(),
         openers: Looked::Unknown(why()),
         opens_found: BTreeMap::new(),
+        met: Met::Unknown,
     }
 }
 
@@ -513,7 +561,7 @@ fn found(node: &Node, subject: &Subject) -> ReplicaFound {
     } else {
         (Looked::Unknown("not asked for".to_owned()), BTreeMap::new())
     };
-    ReplicaFound { backing, configuration, kernel, gates, openers, opens_found }
+    ReplicaFound { backing, configuration, kernel, gates, openers, opens_found, met: Met::Unknown }
 }
 
 /// Who can be seen to hold the subject's gates, and how often, by volume.

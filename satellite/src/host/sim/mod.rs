@@ -33,6 +33,8 @@ pub use self::{
 
 /// How long DRBD takes to notice a cut with Hawser's intervals.
 const CUT_IS_NOTICED: Duration = Duration::from_millis(2500);
+/// How long DRBD waits after a broken handshake, with Hawser's `connect-int`.
+const CONNECTS_AGAIN: Duration = Duration::from_secs(2);
 /// How long a resync takes, whatever its size.
 const RESYNC: Duration = Duration::from_millis(500);
 /// Blocks of a volume group on which something lies from the beginning.
@@ -216,6 +218,10 @@ impl SimWorld {
             Effect::FinishResync { drbd_name } => {
                 tokio::time::sleep(RESYNC).await;
                 self.change(|state| state.finish_resync(&drbd_name));
+            }
+            Effect::ConnectAgain { a, b, drbd_name } => {
+                tokio::time::sleep(CONNECTS_AGAIN).await;
+                self.change(|state| state.connect_again(&a, &b, &drbd_name));
             }
             Effect::AskArbiter { node, boots, drbd_name } => {
                 let status = self.inner.handler.ask(&node, &drbd_name).await;

@@ -119,11 +119,18 @@ impl State {
         if !self.link_is_up(a, b) {
             return;
         }
-        let states =
-            [a, b].map(|node| self.resource(node, drbd_name).map(|found| (found.connection, found.role)));
-        let [Some((state_a, role_a)), Some((state_b, role_b))] = states else { return };
+        let states = [a, b].map(|node| {
+            self.resource(node, drbd_name).map(|found| (found.connection, found.role, found.rests))
+        });
+        let [Some((state_a, role_a, rests_a)), Some((state_b, role_b, rests_b))] = states else { return };
         let connecting = |state| matches!(state, ConnectionState::Connecting | ConnectionState::Broken);
-        if connecting(state_a) && connecting(state_b) && self.addressed(a, b, drbd_name) {
+        let rests = rests_a || rests_b;
+        if connecting(state_a) && connecting(state_b) && !rests && self.addressed(a, b, drbd_name) {
+            for node in [a, b] {
+                if let Some(node) = self.nodes.get_mut(node) {
+                    *node.meetings.entry(drbd_name.to_owned()).or_default() += 1;
+                }
+            }
             if role_a == Role::Primary && role_b == Role::Primary {
                 // The frozen one gives up; the other goes on.
                 for node in [a, b] {
@@ -134,6 +141,11 @@ impl State {
                     }
                 }
                 return;
+            }
+            for (primary, booted) in [(a, b), (b, a)] {
+                if self.cannot_thaw(primary, booted, drbd_name) {
+                    return self.abort_connecting(primary, booted, drbd_name);
+                }
             }
             for node in [a, b] {
                 if let Some(resource) = self.resource(node, drbd_name) {
@@ -151,6 +163,63 @@ impl State {
             })
         {
             self.negotiate(a, b, drbd_name);
+        }
+    }
+
+    /// A frozen Primary does not send again to a peer that has booted what it holds, where nothing else would have to be
+    /// synced (`receive_state` of 8.4: "can not thaw IO with an only Consistent peer").
+    fn cannot_thaw(&mut self, primary: &str, booted: &str, drbd_name: &str) -> bool {
+        let [Some(own), Some(other)] = [primary, booted].map(|node| self.metadata(node, drbd_name).cloned())
+        else {
+            return false;
+        };
+        let frozen = self.resource(primary, drbd_name).is_some_and(|found| {
+            found.role == Role::Primary && found.suspended.fencing && found.disk > DiskState::Failed
+        });
+        let only_consistent =
+            self.resource(booted, drbd_name).is_some_and(|found| found.disk == DiskState::Consistent);
+        frozen && only_consistent && ahead(&own, &other) == Ahead::Nobody
+    }
+
+    /// What was under way when it froze is acknowledged without anybody having been asked, as missing on the peer, a new generation begins,
+    /// and the connection breaks. Frozen it stays until the next one.
+    fn abort_connecting(&mut self, primary: &str, booted: &str, drbd_name: &str) {
+        let under_way = self.resource(primary, drbd_name).map(|found| {
+            let waiting = std::mem::take(&mut found.waiting);
+            let (under_way, held) = waiting.into_iter().partition::<Vec<_>, _>(|write| write.local);
+            found.waiting = held;
+            under_way
+        });
+        for write in under_way.into_iter().flatten() {
+            self.store(primary, drbd_name, write, true);
+            self.answer(primary, drbd_name, write, WriteState::Acknowledged);
+        }
+        if let Some(resource) = self.resource(primary, drbd_name) {
+            resource.new_generation_due = true;
+        }
+        self.begin_generation(primary, drbd_name);
+        for node in [primary, booted] {
+            if let Some(resource) = self.resource(node, drbd_name) {
+                resource.connection = ConnectionState::Broken;
+                resource.rests = true;
+            }
+        }
+        self.effects.push(Effect::ConnectAgain {
+            a: primary.to_owned(),
+            b: booted.to_owned(),
+            drbd_name: drbd_name.to_owned(),
+        });
+    }
+
+    /// The pause after a broken handshake is over.
+    pub(super) fn connect_again(&mut self, a: &str, b: &str, drbd_name: &str) {
+        for node in [a, b] {
+            if let Some(resource) = self.resource(node, drbd_name) {
+                resource.rests = false;
+                if resource.connection == ConnectionState::Broken {
+                    resource.connection = ConnectionState::Connecting;
+                }
+            }
         }
     }
 

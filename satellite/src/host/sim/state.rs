@@ -28,6 +28,8 @@ pub(super) struct State {
     pub(super) acknowledgers: BTreeSet<(String, String)>,
     pub(super) next_uuid: u64,
     pub(super) next_pid: i32,
+    /// Number of the latest watch that a satellite keeps of its kernel.
+    pub(super) watches: u64,
 }
 
 /// What takes time.
@@ -36,6 +38,8 @@ pub(super) enum Effect {
     NoticeCut { a: String, b: String },
     /// A resync ends.
     FinishResync { drbd_name: String },
+    /// A connection that broke in its handshake is tried again.
+    ConnectAgain { a: String, b: String, drbd_name: String },
     /// The kernel starts the handler.
     AskArbiter { node: String, boots: u64, drbd_name: String },
 }
@@ -55,6 +59,8 @@ pub(super) struct Node {
     /// `.res` files, by DRBD resource.
     pub(super) files: BTreeMap<String, File>,
     // What follows is memory, and gone without power.
+    /// How often a resource here has met its peer.
+    pub(super) meetings: BTreeMap<String, u64>,
     pub(super) resources: BTreeMap<String, Resource>,
     pub(super) gates: BTreeMap<String, SimGate>,
     pub(super) processes: BTreeMap<i32, Process>,
@@ -111,6 +117,8 @@ pub(super) struct Resource {
     pub(super) disk: DiskState,
     pub(super) size_bytes: u64,
     pub(super) connection: ConnectionState,
+    /// It waits before it tries to connect again.
+    pub(super) rests: bool,
     pub(super) peer_role: Role,
     pub(super) peer_disk: DiskState,
     pub(super) replication: &'static str,
@@ -158,6 +166,7 @@ impl Node {
             full: false,
             volumes: BTreeMap::new(),
             files: BTreeMap::new(),
+            meetings: BTreeMap::new(),
             resources: BTreeMap::new(),
             gates: BTreeMap::new(),
             processes: BTreeMap::new(),
@@ -224,6 +233,7 @@ impl State {
     pub(super) fn cut_power(&mut self, name: &str) {
         let Some(node) = self.nodes.get_mut(name) else { return };
         node.running = false;
+        node.meetings.clear();
         node.resources.clear();
         node.gates.clear();
         node.processes.clear();
