@@ -24,7 +24,7 @@ pub(crate) fn latch(situation: &Situation<'_>, replica: &Replica, plan: &mut Pla
         return;
     }
     let remembered = situation.remembered;
-    if !replica.peers.iter().any(|peer| peer.diskful) && replica.outdated_number.is_none() {
+    if !has_diskful_peer(replica) && replica.outdated_number.is_none() {
         if remembered.behind || remembered.reunion != Reunion::None {
             plan.note(Note::CaughtUp);
         }
@@ -329,7 +329,8 @@ pub(crate) fn say_who_is_behind(situation: &Situation<'_>, replica: &Replica, pl
             plan.ask(Question::Outdate { peer: node.to_owned(), generation: replica.generation });
         }
     };
-    let fell_behind = situation.remembered.behind && !in_sync_with_a_peer(replica, kernel);
+    let fell_behind =
+        situation.remembered.behind && has_diskful_peer(replica) && !in_sync_with_a_peer(replica, kernel);
     if situation.remembered.created && (fell_behind || left_up_to_date(situation, replica, kernel)) {
         if replica.outdated_number.is_none() && !arbitration.granted.contains_key(situation.node) {
             outdate(situation.node);
@@ -394,6 +395,10 @@ fn unusable(disk: DiskState) -> bool {
             | DiskState::Inconsistent
             | DiskState::Outdated
     )
+}
+
+fn has_diskful_peer(replica: &Replica) -> bool {
+    replica.peers.iter().any(|peer| peer.diskful)
 }
 
 pub(crate) fn has_storage(replica: &Replica) -> bool {

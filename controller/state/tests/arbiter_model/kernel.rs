@@ -62,7 +62,39 @@ pub fn may_connect(world: &World, source: NodeId) -> bool {
     }
 }
 
+/// The node that is frozen and does not send again what it holds, because the other one has booted and has nothing else
+/// to sync.
+fn cannot_thaw(world: &World) -> Option<NodeId> {
+    (0..2).find(|primary| {
+        let (own, peer) = (&world.nodes[*primary], &world.nodes[1 - primary]);
+        let nothing_to_sync = world.lineage == Lineage::Same && !peer.latched;
+        own.primary.is_some()
+            && own.frozen
+            && own.disk == Disk::UpToDate
+            && peer.booted
+            && peer.disk == Disk::UpToDate
+            && nothing_to_sync
+    })
+}
+
+/// What it holds is acknowledged on it alone, without anybody having been asked, and the connection breaks.
+fn abort_connecting(world: &mut World, primary: NodeId) {
+    world.diverge(primary);
+    if let Some((write, _)) = world.nodes[primary].pending.take() {
+        world.acknowledged |= write;
+        let peer = &world.nodes[1 - primary];
+        world.wrong.acknowledged_alone_in_secret |=
+            world.raft.outdated[1 - primary] == 0 && !peer.is_doubted();
+    }
+    for node in &mut world.nodes {
+        node.met |= node.let_out;
+    }
+}
+
 pub fn connect(world: &mut World, source: NodeId) {
+    if let Some(primary) = cannot_thaw(world) {
+        return abort_connecting(world, primary);
+    }
     let target = &world.nodes[1 - source];
     let equal = world.nodes[source].data == target.data;
     if world.lineage != Lineage::Same || !equal || target.latched || target.disk != Disk::UpToDate {
@@ -70,6 +102,10 @@ pub fn connect(world: &mut World, source: NodeId) {
         world.nodes[1 - source].disk = Disk::Inconsistent;
     }
     for node in &mut world.nodes {
+        node.met |= node.let_out;
+        if node.disk == Disk::UpToDate {
+            node.is_current_again();
+        }
         node.connected = true;
         // The kernel lets nobody answer a question of an earlier connection.
         node.asking = false;
@@ -89,6 +125,7 @@ pub fn finish_sync(world: &mut World) {
     world.nodes[target].data = world.nodes[1 - target].data;
     world.nodes[target].disk = Disk::UpToDate;
     world.nodes[target].latched = false;
+    world.nodes[target].is_current_again();
     // The source proved good by being synced from.
     world.nodes[1 - target].latched = false;
     world.lineage = Lineage::Same;
@@ -123,7 +160,7 @@ pub fn acknowledge(world: &mut World, id: NodeId) {
     let node = &world.nodes[id];
     let peer = &world.nodes[1 - id];
     if !node.connected {
-        world.wrong.acknowledged_alone_in_secret |= world.raft.outdated[1 - id] == 0 && !peer.latched;
+        world.wrong.acknowledged_alone_in_secret |= world.raft.outdated[1 - id] == 0 && !peer.is_doubted();
     }
     world.wrong.acknowledged_beside_a_later_primary |= world.nodes[1 - id].primary > node.primary;
     // Whichever copy missed the write is behind.

@@ -195,6 +195,19 @@ fn a_down_before_its_outdate_would_lose_writes() {
 }
 
 #[test]
+fn a_primary_and_its_peer_crash() {
+    check(
+        Budget { crashes: 2, ..NOTHING },
+        &[witnesses::the_peer_takes_over, witnesses::one_met_the_other_after_a_boot],
+    );
+}
+
+#[test]
+fn a_reunion_that_was_forgotten_would_lose_writes() {
+    find(Planted::ReunionIsForgotten, Budget { crashes: 2, ..NOTHING });
+}
+
+#[test]
 fn a_failed_disk_that_was_forgotten_would_lose_writes() {
     find(Planted::FailedDiskIsForgotten, Budget { crashes: 1, disk_failures: 1, ..NOTHING });
 }

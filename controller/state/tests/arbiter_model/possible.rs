@@ -75,7 +75,10 @@ impl Arbiter {
             Some((claimant, number)) => (claimant == id && node.document.revision >= number, number),
             None => (false, 0),
         };
-        if reports_away && node.keeps_away && world.reported_away[id] != claim {
+        if node.let_out && node.met && !node.connected {
+            steps.push(Step::NoticeReunion(id));
+        }
+        if reports_away && node.keeps_away && !node.is_doubted() && world.reported_away[id] != claim {
             steps.push(Step::ReportAway(id));
         }
         if node.connected && !(world.link && peer.connected) {
@@ -210,6 +213,7 @@ impl Arbiter {
         if node.is_attached_at().is_none()
             || node.disk != Disk::UpToDate
             || node.latched
+            || node.met
             || node.leaving != Leaving::No
         {
             return false;

@@ -35,6 +35,8 @@ pub enum Planted {
     TakeOverIgnoresItsClaim,
     /// After its disk failed a copy comes back without its peer as if nothing had been.
     FailedDiskIsForgotten,
+    /// A copy that was let out after a boot counts as before, whomever it has met.
+    ReunionIsForgotten,
 }
 
 pub struct Arbiter {
@@ -77,6 +79,7 @@ pub enum Step {
     KeepAway(NodeId),
     LetCome(NodeId),
     ReportAway(NodeId),
+    NoticeReunion(NodeId),
     BeginToLeave(NodeId),
     AbandonLeaving(NodeId),
     GoDown(NodeId),
@@ -153,7 +156,7 @@ impl Model for Arbiter {
                 "a copy that neither Raft nor its satellite holds for behind is complete",
                 |_, world: &World| {
                     (0..2).all(|node| {
-                        let is_behind = world.raft.outdated[node] != 0 || world.nodes[node].latched;
+                        let is_behind = world.raft.outdated[node] != 0 || world.nodes[node].is_doubted();
                         is_behind || world.acknowledged & !world.nodes[node].data == 0
                     })
                 },
@@ -203,7 +206,11 @@ impl Arbiter {
                 let node = &mut world.nodes[id];
                 node.up = true;
                 // Brought up alone where the other one is kept away.
+                node.booted = true;
                 node.keeps_away = node.wants_to_keep_away();
+                if !node.keeps_away && self.planted != Planted::ReunionIsForgotten {
+                    node.let_out();
+                }
                 // What a failed disk holds may be readable again.
                 if forgets && node.disk == Disk::Detached {
                     node.disk = Disk::UpToDate;
@@ -260,6 +267,7 @@ impl Arbiter {
                 node.primary = node.is_attached_at();
                 node.granted = false;
                 node.asking = false;
+                node.is_current_again();
                 if alone {
                     world.diverge(id);
                 }
@@ -289,8 +297,25 @@ impl Arbiter {
                 }
                 world.reported_good[id] = world.reported_good[id].max(node.document.revision);
             }
-            Step::KeepAway(id) => world.nodes[id].keeps_away = true,
-            Step::LetCome(id) => world.nodes[id].keeps_away = false,
+            Step::KeepAway(id) => {
+                let node = &mut world.nodes[id];
+                node.keeps_away = true;
+                if !node.met {
+                    node.let_out = false;
+                }
+            }
+            Step::LetCome(id) => {
+                let node = &mut world.nodes[id];
+                node.keeps_away = false;
+                if self.planted != Planted::ReunionIsForgotten {
+                    node.let_out();
+                }
+            }
+            Step::NoticeReunion(id) => {
+                let node = &mut world.nodes[id];
+                (node.latched, node.let_out, node.met) = (true, false, false);
+                world.in_flight.insert(Proposal::OutdateCopy { node: id });
+            }
             Step::ReportAway(id) => {
                 world.reported_away[id] = world.raft.claim.map_or(0, |(_, number)| number);
             }

@@ -47,6 +47,12 @@ pub fn an_owner_goes_on_through_its_peer() -> Property<Arbiter> {
     })
 }
 
+pub fn one_met_the_other_after_a_boot() -> Property<Arbiter> {
+    Property::sometimes("a write was acknowledged alone when a booted peer came", |_, world: &World| {
+        world.nodes[1].met && !world.nodes[1].connected && world.acknowledged != 0 && world.nodes[1].data == 0
+    })
+}
+
 pub fn one_left_in_order_and_the_other_went_on() -> Property<Arbiter> {
     Property::sometimes("one left in order and the other went on", |_, world: &World| {
         !world.nodes[1].up && world.raft.outdated[1] != 0 && world.serves(0) && world.acknowledged != 0

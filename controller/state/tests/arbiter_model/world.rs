@@ -52,6 +52,8 @@ pub struct Node {
     pub connected: bool,
     /// Kernel: this end of the connection is down, and nobody can come.
     pub keeps_away: bool,
+    /// Kernel: the disk is only Consistent, since the node has booted and neither met the other one nor been promoted.
+    pub booted: bool,
     pub disk: Disk,
     pub data: Writes,
     /// A write that was begun and not acknowledged, and whether the peer's copy has it.
@@ -60,6 +62,10 @@ pub struct Node {
     pub document: Document,
     /// Satellite, on disk: this copy may be behind, whatever the kernel says, until it has synced.
     pub latched: bool,
+    /// Satellite, on disk: after a boot this copy was let out to meet the other one.
+    pub let_out: bool,
+    /// Satellite: its watch has seen the two meet since.
+    pub met: bool,
     /// Satellite, on disk: how far an orderly down has come.
     pub leaving: Leaving,
     /// Satellite: a controller has confirmed the document's generation since the node's start.
@@ -294,13 +300,31 @@ impl Node {
             && self.disk == Disk::UpToDate
     }
 
+    /// Its own disk has it that this copy may lack something.
+    pub fn is_doubted(&self) -> bool {
+        self.latched || self.let_out
+    }
+
+    /// From now on it may meet the other one. What it owns by its document it has not lost without Raft's mark.
+    pub fn let_out(&mut self) {
+        self.let_out |= self.booted && !self.latched && self.is_attached_at().is_none();
+    }
+
+    /// Its disk is current: by a handshake, or by a promotion.
+    pub fn is_current_again(&mut self) {
+        self.booted = false;
+        self.let_out = false;
+        self.met = false;
+    }
+
     /// Power is gone: what is on disk stays.
     pub fn stop(&mut self) {
         *self = Self {
             disk: self.disk,
             data: self.data,
             document: self.document.clone(),
-            latched: self.latched,
+            // Nobody watches any more.
+            latched: self.is_doubted(),
             leaving: Leaving::No,
             ..Self::default()
         };
