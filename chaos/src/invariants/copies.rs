@@ -28,6 +28,7 @@ impl Copies {
                 // One that was cut off stays UpToDate in its own eyes, and falls behind.
                 if let Some((block, record)) = missing
                     && !self.up_to_date.contains(&key)
+                    && !seen.is_doubted_at_home(&node.name, &resource.drbd_name)
                 {
                     found.push(format!(
                         "invariant 5: the disk of {} on {} became UpToDate, but block {block} lacks record {record}",

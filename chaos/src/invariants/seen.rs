@@ -84,6 +84,14 @@ impl Seen {
         })
     }
 
+    /// As [`Seen::doubts_itself`], of a DRBD resource on a node.
+    pub(super) fn is_doubted_at_home(&self, node: &str, drbd_name: &str) -> bool {
+        self.state.resources().filter(|resource| resource.drbd_name == drbd_name).any(|resource| {
+            let mut replicas = resource.replicas.iter().filter(|replica| replica.node == node);
+            replicas.any(|replica| self.doubts_itself(resource, replica))
+        })
+    }
+
     /// A block and the acknowledged record that it lacks on a volume, if there is one. Records of one block rise.
     pub(super) fn missing_on(&self, volume: &VolumeSeen, drbd_name: &str) -> Option<(u64, u64)> {
         let acknowledged = self.acknowledged.get(drbd_name)?;

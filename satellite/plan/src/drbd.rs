@@ -18,54 +18,72 @@ use crate::{
 };
 
 /// Notes in the ledger, before anything else, that the disk left UpToDate or may lack what a Primary went on with, and
-/// that it is current again. Where no other replica is left there is nobody that it could be behind.
+/// that it is current again.
+///
+/// That this node's kernel calls both sides UpToDate proves nothing once it has been behind: the other side may be in the
+/// act of breaking the connection. The document has the proof, when an `Outdate` that was asked for since is cleared.
 pub(crate) fn latch(situation: &Situation<'_>, replica: &Replica, plan: &mut Plan) {
-    if replica.drbd.is_none() || !situation.remembered.created {
+    let remembered = situation.remembered;
+    if replica.drbd.is_none() || !remembered.created {
         return;
     }
-    let remembered = situation.remembered;
-    if !has_diskful_peer(replica) && replica.outdated_number.is_none() {
-        if remembered.behind || remembered.reunion != Reunion::None {
-            plan.note(Note::CaughtUp);
-        }
-    } else if remembered.reunion == Reunion::Unwatched {
+    if remembered.reunion == Reunion::Unwatched {
         plan.note(Note::Behind);
     }
     let Some(kernel) = situation.found.kernel.present() else { return };
     if left_up_to_date(situation, replica, kernel) {
-        if !situation.remembered.behind {
+        if !remembered.behind {
             plan.note(Note::Behind);
         }
     } else if all_disks(replica, kernel, |disk| disk == DiskState::UpToDate) {
-        if situation.remembered.behind && in_sync_with_a_peer(replica, kernel) {
+        if remembered.behind && situation.arbitration.synced && in_sync_with_a_peer(replica, kernel) {
             plan.note(Note::CaughtUp);
         }
-        if !situation.remembered.current_in_boot || situation.remembered.reunion != Reunion::None {
-            plan.note(Note::Current);
+        let compares = replica.peers.iter().any(|peer| is_heard_of(kernel, peer, Role::Unknown));
+        match remembered.reunion {
+            Reunion::Watched(_) if compares || situation.found.met == Met::Unknown => {}
+            Reunion::Watched(_) if situation.may_have_met() => plan.note(Note::Behind),
+            Reunion::Watched(_) => plan.note(Note::Current),
+            Reunion::None | Reunion::Unwatched if !remembered.current_in_boot => plan.note(Note::Current),
+            Reunion::None | Reunion::Unwatched => {}
         }
     } else {
         end_reunion(situation, replica, kernel, plan);
     }
 }
 
-/// Settles what became of a replica that was let out to meet its peer and is not UpToDate: it has met nobody, or it may
-/// be behind. While the two compare what they have it stays open.
+/// Whether a connection to the peer is there in which it has that role.
+fn is_heard_of(kernel: &KernelResource, peer: &Peer, role: Role) -> bool {
+    connected(kernel, &peer.node).is_some_and(|found| found.role == role)
+}
+
+/// Settles what became of a replica that is not UpToDate and was let out to meet its peer, by this satellite or by somebody
+/// else: it has met no Primary, or it may be behind. While the two compare what they have it stays open.
 fn end_reunion(situation: &Situation<'_>, replica: &Replica, kernel: &KernelResource, plan: &mut Plan) {
-    let Reunion::Watched { watch } = situation.remembered.reunion else { return };
+    let Met::Watched(now) = situation.found.met else { return };
     let compares = replica.peers.iter().any(|peer| connected(kernel, &peer.node).is_some())
         && all_disks(replica, kernel, |disk| matches!(disk, DiskState::Negotiating | DiskState::Consistent));
-    match situation.found.met {
-        Met::Nobody { watch: now } if now == watch => {
-            // Only where nothing is about to begin a connection again.
+    match situation.remembered.reunion {
+        Reunion::Watched(then) if !situation.may_have_met() => {
+            // Only where nothing is about to begin a connection again, and the watch has seen this one end.
             let is_down = |peer: &Peer| !tries(kernel, peer) && holds_out(situation, replica, kernel, peer);
-            if replica.peers.iter().all(is_down) {
+            if now.ended > then.ended && replica.peers.iter().all(is_down) {
                 plan.note(Note::MetNobody);
             }
         }
-        Met::Unknown => {}
-        Met::Nobody { .. } | Met::Somebody if compares => {}
-        Met::Nobody { .. } | Met::Somebody => plan.note(Note::Behind),
+        Reunion::Watched(_) if !compares => plan.note(Note::Behind),
+        Reunion::None if is_out_unnoted(situation, replica, kernel) && !compares => {
+            plan.note(if now.meetings == 0 { Note::Reunion(now) } else { Note::Behind });
+        }
+        Reunion::None | Reunion::Watched(_) | Reunion::Unwatched => {}
     }
+}
+
+/// Whether a connection that this satellite has not begun may lead a disk that is only Consistent to its peer.
+fn is_out_unnoted(situation: &Situation<'_>, replica: &Replica, kernel: &KernelResource) -> bool {
+    replica.drbd.as_ref().is_some_and(|drbd| is_let_out_with_a_note(situation, replica, drbd))
+        && all_disks(replica, kernel, |disk| disk == DiskState::Consistent)
+        && replica.peers.iter().any(|peer| tries(kernel, peer))
 }
 
 /// Plans configuration, kernel and connections.
@@ -105,38 +123,33 @@ fn bring_up(situation: &Situation<'_>, replica: &Replica, drbd: &Configuration, 
 }
 
 /// Has the ledger know that this replica may meet its peer, before it may. `Stop`: not yet.
-///
-/// Who owns the resource by its document need not: if it does not any more, the controllers have had its copy as outdated
-/// since. Nor what was never current: no acknowledged write rests on it.
 fn let_out(situation: &Situation<'_>, replica: &Replica, drbd: &Configuration, plan: &mut Plan) -> Next {
-    let remembered = situation.remembered;
-    let owns = replica.owner == situation.node && replica.attachment == Attachment::Attached;
     let is_current = situation
         .found
         .kernel
         .present()
         .is_some_and(|kernel| all_disks(replica, kernel, |disk| disk == DiskState::UpToDate));
-    let is_due = drbd.ask_arbiter
-        && has_storage(replica)
-        && remembered.was_current
-        && !is_current
-        && !remembered.behind
-        && remembered.reunion == Reunion::None
-        && !owns;
-    if !is_due {
-        return Next::Above;
-    }
+    let is_due = is_let_out_with_a_note(situation, replica, drbd)
+        && situation.remembered.reunion == Reunion::None
+        && !is_current;
     match situation.found.met {
+        _ if !is_due => Next::Above,
         Met::Unknown => plan.wait("connects as soon as changes of DRBD are watched".to_owned()),
-        Met::Nobody { watch } => {
-            plan.note(Note::Reunion { watch });
-            Next::Above
-        }
-        Met::Somebody => {
-            plan.note(Note::Behind);
+        Met::Watched(now) => {
+            plan.note(Note::Reunion(now));
             Next::Above
         }
     }
+}
+
+/// Whether a Primary could go on without this replica when they meet after a boot, and nobody would know.
+///
+/// Not of what its node owns by the document: if it does not any more, the controllers have had its copy as outdated
+/// since. Nor of what was never current: no acknowledged write rests on it.
+fn is_let_out_with_a_note(situation: &Situation<'_>, replica: &Replica, drbd: &Configuration) -> bool {
+    let remembered = situation.remembered;
+    let owns = replica.owner == situation.node && replica.attachment == Attachment::Attached;
+    drbd.ask_arbiter && has_storage(replica) && remembered.was_current && !remembered.behind && !owns
 }
 
 fn running(
@@ -191,6 +204,15 @@ fn running(
         return Next::Stop;
     }
     turn_away(situation, replica, kernel, drbd, plan);
+    if let Some(peer) = replica.peers.iter().find(|peer| peer.diskful)
+        && situation.is_doubtful()
+        && connected(kernel, &peer.node).is_none()
+    {
+        plan.wait(format!(
+            "this replica may lack what was written on {}, and can be used once the two have met and synced",
+            peer.node
+        ));
+    }
     // With the connection down, the promotion may follow in the same go.
     Next::Above
 }
@@ -329,12 +351,17 @@ pub(crate) fn say_who_is_behind(situation: &Situation<'_>, replica: &Replica, pl
             plan.ask(Question::Outdate { peer: node.to_owned(), generation: replica.generation });
         }
     };
-    let fell_behind =
-        situation.remembered.behind && has_diskful_peer(replica) && !in_sync_with_a_peer(replica, kernel);
-    if situation.remembered.created && (fell_behind || left_up_to_date(situation, replica, kernel)) {
-        if replica.outdated_number.is_none() && !arbitration.granted.contains_key(situation.node) {
-            outdate(situation.node);
-        }
+    let left = left_up_to_date(situation, replica, kernel);
+    let is_to_be_proven =
+        situation.remembered.behind && replica.peers.iter().any(|peer| peer.diskful) && !arbitration.synced;
+    if situation.remembered.created
+        && (left || is_to_be_proven)
+        && replica.outdated_number.is_none()
+        && !arbitration.granted.contains_key(situation.node)
+    {
+        outdate(situation.node);
+    }
+    if situation.remembered.created && left {
         return;
     }
     if replica.owner != situation.node || !all_disks(replica, kernel, |disk| disk == DiskState::UpToDate) {
@@ -395,10 +422,6 @@ fn unusable(disk: DiskState) -> bool {
             | DiskState::Inconsistent
             | DiskState::Outdated
     )
-}
-
-fn has_diskful_peer(replica: &Replica) -> bool {
-    replica.peers.iter().any(|peer| peer.diskful)
 }
 
 pub(crate) fn has_storage(replica: &Replica) -> bool {

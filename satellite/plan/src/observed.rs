@@ -85,23 +85,30 @@ pub struct ReplicaFound {
     /// How much of each gate's [`GateFound::open_count`] the processes and mounted file systems among `openers` make up,
     /// by volume number. Nothing for a missing entry. What the kernel itself opened is named and not counted: it lives.
     pub opens_found: BTreeMap<u32, u32>,
-    /// Whether DRBD here has met a peer.
+    /// What became of its connections.
     pub met: Met,
 }
 
-/// Whether the connections of a resource have led to a peer, as far as every change of them was watched.
+/// What became of a resource's connections, as far as every change of them was watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Met {
     /// Not known: not watched yet, or the watch has not reached what was looked at.
     #[default]
     Unknown,
-    /// Nobody, since the watch of this number began. A watch that was interrupted goes on under another number.
-    Nobody {
-        /// Number of the watch; from 1 on.
-        watch: u64,
-    },
-    /// Somebody, or it was in the kernel before the watch began.
-    Somebody,
+    /// Up to this look.
+    Watched(Watch),
+}
+
+/// What a watch has counted of one resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Watch {
+    /// Number of the watch. One that was interrupted goes on under another number.
+    pub number: u64,
+    /// How often a connection has led to a peer that was Primary, or may have: one whose role was not told counts, and one
+    /// that tried when the watch began.
+    pub meetings: u64,
+    /// How often an end that tried to connect, or was connected, has come down.
+    pub ended: u64,
 }
 
 /// A backing volume that is there.

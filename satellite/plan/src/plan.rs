@@ -3,7 +3,8 @@
 use hawser_proto::ids::{OutdateNumber, OwnerGeneration};
 
 use crate::{
-    attachment, desired::Desired, drbd, release, removal, situation::Situation, step::Step, storage,
+    attachment, desired::Desired, drbd, observed::Watch, release, removal, situation::Situation, step::Step,
+    storage,
 };
 
 /// A fact that the ledger has to hold on disk.
@@ -15,14 +16,11 @@ pub enum Note {
     Current,
     /// The disk left UpToDate, or a Primary may have gone on without it. Ends a reunion.
     Behind,
-    /// The disk has synced, or there is nobody that it could be behind.
+    /// The disk has synced, and both sides' reports say so.
     CaughtUp,
-    /// It is about to meet its peer after a boot, under the watch of this number.
-    Reunion {
-        /// Number of the watch.
-        watch: u64,
-    },
-    /// It has met nobody, and nothing tries to any more. Ends a reunion.
+    /// It is about to meet its peer after a boot, and this was counted before.
+    Reunion(Watch),
+    /// It has met no Primary, and nothing tries to meet any more. Ends a reunion.
     MetNobody,
 }
 

@@ -6,7 +6,7 @@ use hawser_proto::ids::{OutdateNumber, Revision};
 
 use crate::{
     desired::{Desired, Peer, Replica},
-    observed::{ConnectionState, KernelPeer, KernelResource, Met, ReplicaFound},
+    observed::{ConnectionState, KernelPeer, KernelResource, Met, ReplicaFound, Watch},
 };
 
 /// What the ledger remembers of one incarnation of a replica.
@@ -24,21 +24,18 @@ pub struct Remembered {
     pub reunion: Reunion,
 }
 
-/// What a replica was let out to after a boot, until its disk is UpToDate again.
+/// What a replica was let out to after a boot, until its disk is known to be current again.
 ///
 /// DRBD 8.4 does not send to a peer that has booted what a frozen Primary holds: it acknowledges it, breaks the connection,
-/// and syncs with the next one (`receive_state`: "can not thaw IO with an only Consistent peer"). In between the peer is
-/// Consistent, lacks acknowledged writes, and no trace of that is on its disk.
+/// and syncs with the next one (`receive_state`: "can not thaw IO with an only Consistent peer"). In between the peer lacks
+/// acknowledged writes. Its own kernel may have called it UpToDate before it lost the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reunion {
     /// To nothing.
     #[default]
     None,
-    /// It may have met its peer, and every change was watched under this number.
-    Watched {
-        /// Number of the watch ([`Met::Nobody`]).
-        watch: u64,
-    },
+    /// It may have met its peer since this was counted.
+    Watched(Watch),
     /// It may have met its peer, and nobody would have seen it.
     Unwatched,
 }
@@ -63,6 +60,9 @@ pub struct Arbitration {
     pub helper_asks: bool,
     /// Peers that have had the time to connect and are not connected.
     pub overdue: BTreeSet<String>,
+    /// The document has just cleared an `Outdate` of this node's own copy that this satellite had asked for. Only the
+    /// reports of both sides do that.
+    pub synced: bool,
 }
 
 impl Arbitration {
@@ -98,12 +98,14 @@ impl Situation<'_> {
         replica.outdated_number.is_some() || self.remembered.behind
     }
 
-    /// Whether a Primary may have gone on without this replica when the two met after a boot.
+    /// Whether it may have met its peer as a Primary since it was let out after a boot.
     pub fn may_have_met(&self) -> bool {
-        match self.remembered.reunion {
-            Reunion::None => false,
-            Reunion::Watched { watch } => self.found.met != Met::Nobody { watch },
-            Reunion::Unwatched => true,
+        match (self.remembered.reunion, self.found.met) {
+            (Reunion::None, _) => false,
+            (Reunion::Watched(then), Met::Watched(now)) => {
+                (then.number, then.meetings) != (now.number, now.meetings)
+            }
+            (Reunion::Watched(_), Met::Unknown) | (Reunion::Unwatched, _) => true,
         }
     }
 

@@ -123,8 +123,11 @@ impl Inquiry {
             Looked::Present(kernel) => self.meet_peers(replica, kernel, revision, now),
             Looked::Absent | Looked::Unknown(_) => self.unconnected.clear(),
         }
+        self.known.synced = false;
+        let is_peer = |node: &str| replica.peers.iter().any(|peer| peer.node == node);
         self.known.granted.retain(|node, number| {
             let cleared = revision >= number.revision() && outdated_number(replica, node) < Some(*number);
+            self.known.synced |= cleared && !is_peer(node);
             !cleared && self.met.get(node).is_none_or(|met| *met < number.revision())
         });
         let unheard = self.known.granted.values().any(|number| number.revision() > revision);

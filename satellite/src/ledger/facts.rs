@@ -80,7 +80,7 @@ impl Facts {
         let facts = self.replicas.entry(key.clone()).or_default();
         facts.reunion = match note {
             Note::Created => facts.reunion,
-            Note::Reunion { watch } => Reunion::Watched { watch },
+            Note::Reunion(watch) => Reunion::Watched(watch),
             Note::Current | Note::Behind | Note::CaughtUp | Note::MetNobody => Reunion::None,
         };
         match note {
@@ -88,7 +88,7 @@ impl Facts {
             Note::Current => facts.current_in_boot = boot.to_owned(),
             Note::Behind => facts.behind = true,
             Note::CaughtUp => facts.behind = false,
-            Note::Reunion { .. } | Note::MetNobody => {}
+            Note::Reunion(_) | Note::MetNobody => {}
         }
     }
 
@@ -276,6 +276,7 @@ struct StoredOrder {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use hawser_hostile::{bytes, check};
+    use hawser_plan::observed::Watch;
 
     use super::*;
 
@@ -337,8 +338,9 @@ mod tests {
     #[test]
     fn a_reunion_outlives_the_program_and_its_watch_does_not() {
         let (mut facts, key) = (Facts::default(), key("a", 7));
-        facts.note(&key, Note::Reunion { watch: 3 }, "boot-2");
-        assert_eq!(facts.remembered(&key, "boot-2").reunion, Reunion::Watched { watch: 3 });
+        let watch = Watch { number: 3, ..Watch::default() };
+        facts.note(&key, Note::Reunion(watch), "boot-2");
+        assert_eq!(facts.remembered(&key, "boot-2").reunion, Reunion::Watched(watch));
 
         let read = Facts::decode(&facts.encode()).unwrap();
 

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, pin::Pin, time::Duration};
 use hawser_plan::{
     observed::{
         ConnectionState, DiskState, GateTable, KernelResource, Looked, Met, OpenerState, ReplicaFound, Role,
-        Subject, SubjectVolume,
+        Subject, SubjectVolume, Watch,
     },
     step::{
         BackingVolume, Configuration, Connection, DrbdVolume, Gate, GateTarget, Generation, Metadata,
@@ -179,10 +179,11 @@ impl<'a> Suite<'a> {
             connect,
         });
         self.twice(&alone).await?;
-        self.until("nobody was met", |found| matches!(found.met, Met::Nobody { .. })).await?;
+        self.until("nobody was met", |found| counted(found).is_some_and(|watch| watch.meetings == 0)).await?;
         self.twice(&bring_up).await?;
         let found = self.until("both UpToDate", |found| up_to_date(found, self.peer())).await?;
-        check(found.met == Met::Somebody, || format!("met: {:?}", found.met))?;
+        let harmless = |found: &ReplicaFound| counted(found).is_some_and(|watch| watch.meetings == 0);
+        self.until("a Secondary was met", harmless).await?;
         check(found.configuration.present() == Some(&configuration.fingerprint()), || {
             format!("fingerprint: {:?}", found.configuration)
         })?;
@@ -405,10 +406,13 @@ impl<'a> Suite<'a> {
         self.twice(&Step::BringUp { configuration, attach: true, connect: true }).await?;
         let found = self.look().await;
         check(disk(&found) == DiskState::Consistent, || format!("alone it is {:?}", disk(&found)))?;
+        let found = self.until("watched", |found| counted(found).is_some()).await?;
+        let before = counted(&found).map(|watch| watch.meetings).unwrap_or_default();
         self.bench.meet().await?;
         self.bench.link(true).await;
         self.in_sync().await?;
-        self.until("seen", |found| found.met == Met::Somebody).await?;
+        // The one that was broken off, and the one that syncs.
+        self.until("seen", |found| counted(found).is_some_and(|watch| watch.meetings == before + 2)).await?;
         self.bench.meet().await?;
         self.bench.meet().await?; // A has stepped down
         self.promote_and_open().await?;
@@ -760,6 +764,14 @@ impl<'a> Suite<'a> {
 
 fn kernel(found: &ReplicaFound) -> Option<&KernelResource> {
     found.kernel.present()
+}
+
+/// What the watch has counted of the suite's connection, if it has reached this look.
+fn counted(found: &ReplicaFound) -> Option<Watch> {
+    match found.met {
+        Met::Watched(watch) => Some(watch),
+        Met::Unknown => None,
+    }
 }
 
 /// Whether the connection to a peer stands.

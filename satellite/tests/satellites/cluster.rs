@@ -68,8 +68,6 @@ pub(crate) struct Raft {
     pub(crate) claim: Option<(String, u64)>,
     pub(crate) removed: bool,
     pub(crate) second: Second,
-    /// A person has declared n1 lost, and given up what it alone had.
-    pub(crate) first_is_lost: bool,
     pub(crate) with_log: bool,
     /// Options of db's connections.
     pub(crate) net_options: BTreeMap<String, String>,
@@ -113,9 +111,6 @@ impl Raft {
         let mut db = self.replica(node, "db", 5, 1000);
         let is_second = node == "n2";
         if self.second != Second::There && !is_second {
-            db.peers.retain(|peer| peer.node == node);
-        }
-        if self.first_is_lost && is_second {
             db.peers.retain(|peer| peer.node == node);
         }
         if is_second && self.second == Second::Absent {

@@ -188,23 +188,6 @@ async fn what_a_primary_acknowledged_alone_in_a_reunion_is_not_lost_to_the_peer_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_copy_that_may_be_behind_is_used_once_a_person_has_given_up_the_other_one() {
-    let cluster = acknowledged_alone_in_a_reunion().await;
-    cluster.until("it counts as behind", |cluster| cluster.raft().outdated.contains_key("n2")).await;
-
-    cluster
-        .commit(|raft| {
-            raft.first_is_lost = true;
-            raft.outdated.clear();
-            raft.attachments.clear();
-        })
-        .await;
-
-    cluster.attach("n2").await;
-    assert_eq!(cluster.world.read("n2", GATE, 1), Some(0), "what n1 alone had is gone");
-}
-
-#[tokio::test(start_paused = true)]
 async fn who_has_booted_and_met_nobody_takes_over() {
     let mut cluster = Cluster::attached().await;
     let writer = cluster.world.write("n1", GATE, 1, 42).unwrap();

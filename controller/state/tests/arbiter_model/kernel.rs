@@ -88,6 +88,8 @@ fn abort_connecting(world: &mut World, primary: NodeId) {
     }
     for node in &mut world.nodes {
         node.met |= node.let_out;
+        // To the other side all was well before it heard of that.
+        node.booted = false;
     }
 }
 

@@ -9,7 +9,7 @@ use hawser_proto::{
     v1::DesiredAttachment,
 };
 
-use crate::scene::{Scene, shown};
+use crate::scene::{LET_OUT, Scene, shown};
 
 fn outdate_n2() -> Vec<Question> {
     vec![Question::Outdate { peer: "n2".into(), generation: OwnerGeneration::new(3) }]
@@ -194,7 +194,7 @@ fn who_is_about_to_take_over_keeps_the_owner_away_from_its_usable_disk() {
     let cases: [(&str, &[&str], Change); 5] = [
         ("the claim was withdrawn", &["connect"], |scene| scene.wanted.peers[1].claim_number = 0),
         ("this side is behind itself", &["connect"], |scene| scene.remembered.behind = true),
-        ("this side has no usable disk", &["note Reunion { watch: 1 }", "connect"], |scene| {
+        ("this side has no usable disk", &[LET_OUT, "connect"], |scene| {
             scene.remembered.current_in_boot = false;
             scene.disk(DiskState::Inconsistent);
         }),

@@ -2,7 +2,7 @@
 
 use hawser_plan::{
     Question,
-    observed::{ConnectionState, DiskState, Looked, Met, Role},
+    observed::{ConnectionState, DiskState, Looked, Met, Role, Watch},
     situation::{Remembered, Reunion},
 };
 use hawser_proto::{
@@ -10,10 +10,7 @@ use hawser_proto::{
     v1,
 };
 
-use crate::scene::{Scene, WATCHED, shown};
-
-/// Before it may meet its peer after a boot.
-const LET_OUT: &str = "note Reunion { watch: 1 }";
+use crate::scene::{LET_OUT, Scene, WATCHED, shown};
 
 #[test]
 fn where_all_is_well_nothing_is_done() {
@@ -89,7 +86,9 @@ fn the_ledger_has_a_reunion_before_it_can_happen() {
             scene.wanted.attachment = v1::DesiredAttachment::Attached.into();
         }),
         ("nothing was ever acknowledged on it", |scene| scene.remembered.was_current = false),
-        ("it was let out already", |scene| scene.remembered.reunion = Reunion::Watched { watch: 1 }),
+        ("it was let out already", |scene| {
+            scene.remembered.reunion = Reunion::Watched(Watch { number: 1, ..Watch::default() })
+        }),
     ];
     for (what, change) in table {
         let mut scene = booted();
@@ -98,46 +97,98 @@ fn the_ledger_has_a_reunion_before_it_can_happen() {
     }
 }
 
+/// What a watch with a number has counted.
+fn watched(number: u64, meetings: u64, ended: u64) -> Met {
+    Met::Watched(Watch { number, meetings, ended })
+}
+
+fn reunited(connection: ConnectionState, disk: DiskState, met: Met) -> Scene {
+    let mut scene = Scene::running();
+    scene.remembered.current_in_boot = false;
+    scene.remembered.reunion = Reunion::Watched(Watch { number: 1, ..Watch::default() });
+    scene.peer().connection = connection;
+    scene.peer().role = Role::Primary;
+    scene.disk(disk);
+    scene.found.met = met;
+    scene
+}
+
 #[test]
 fn a_reunion_ends_with_a_current_disk_or_with_one_that_may_be_behind() {
-    let reunited = |connection, disk, met| {
-        let mut scene = Scene::running();
-        scene.remembered.current_in_boot = false;
-        scene.remembered.reunion = Reunion::Watched { watch: 1 };
-        scene.peer().connection = connection;
-        scene.disk(disk);
-        scene.found.met = met;
-        scene
-    };
     use ConnectionState::{Connected, Connecting};
     use DiskState::{Consistent, Inconsistent, UpToDate};
-    for (connection, disk, met, expected) in [
-        (Connecting, Consistent, WATCHED, &[""; 0][..]),
-        (Connected, Consistent, Met::Somebody, &[]),
-        (Connecting, Consistent, Met::Unknown, &[]),
-        (Connected, UpToDate, Met::Somebody, &["note Current"]),
-        (Connecting, UpToDate, Met::Somebody, &["note Current"]),
-        (Connected, Inconsistent, Met::Somebody, &["note Behind"]),
-        (Connecting, Consistent, Met::Somebody, &["note Behind"]),
-        (Connecting, Consistent, Met::Nobody { watch: 2 }, &["note Behind"]),
+    for (what, connection, disk, met, expected) in [
+        ("nobody was met yet", Connecting, Consistent, WATCHED, &[""; 0][..]),
+        ("they compare what they have", Connected, Consistent, watched(1, 1, 0), &[]),
+        ("the watch lags", Connecting, Consistent, Met::Unknown, &[]),
+        ("it was promoted alone", Connecting, UpToDate, WATCHED, &["note Current"]),
+        ("a Primary may be about to break it off", Connected, UpToDate, watched(1, 1, 0), &["note Behind"]),
+        ("it was UpToDate for a moment", Connecting, UpToDate, watched(1, 1, 0), &["note Behind"]),
+        ("it syncs", Connected, Inconsistent, watched(1, 1, 0), &["note Behind"]),
+        ("it was broken off", Connecting, Consistent, watched(1, 1, 0), &["note Behind"]),
+        ("the watch had a gap", Connecting, Consistent, watched(2, 0, 0), &["note Behind"]),
     ] {
-        let mut scene = reunited(connection, disk, met);
-        assert_eq!(scene.actions(), expected, "{connection:?} {disk:?} {met:?}");
-        scene.remembered.reunion = Reunion::None;
-        scene.remembered.current_in_boot = true;
-        assert!(!scene.actions().contains(&"note MetNobody".to_owned()));
+        let scene = reunited(connection, disk, met);
+        assert_eq!(scene.actions(), expected, "{what}");
     }
-    let mut restarted = reunited(Connecting, Consistent, Met::Somebody);
+    let mut with_a_secondary = reunited(Connected, UpToDate, WATCHED);
+    with_a_secondary.peer().role = Role::Secondary;
+    assert_eq!(with_a_secondary.actions(), ["note Current"], "it holds nothing back");
+    let mut in_the_handshake = reunited(Connected, UpToDate, watched(1, 1, 0));
+    in_the_handshake.peer().role = Role::Unknown;
+    assert_eq!(in_the_handshake.actions(), [""; 0], "its role is not told yet");
+
+    let mut restarted = reunited(Connecting, Consistent, WATCHED);
     restarted.remembered.reunion = Reunion::Unwatched;
     assert_eq!(restarted.actions(), ["note Behind"], "another program watched, if any");
     restarted.found.kernel = Looked::Absent;
     assert_eq!(restarted.actions()[0], "note Behind", "in another boot");
-    restarted.remembered = Remembered { behind: true, reunion: Reunion::None, ..restarted.remembered };
+}
+
+#[test]
+fn that_nobody_was_met_is_noted_once_the_end_has_come_down_to_keep_the_peer_away() {
+    let mut scene = reunited(ConnectionState::Connecting, DiskState::Consistent, WATCHED);
+    scene.wanted.owner = "n2".into();
+    scene.wanted.peers[1].claim_number = 38;
+    assert_eq!(scene.actions(), ["turn-away"]);
+    scene.peer().connection = ConnectionState::StandAlone;
+    assert_eq!(scene.actions(), [""; 0], "the watch has not told of that end");
+    scene.found.met = watched(1, 0, 1);
+    assert_eq!(scene.actions(), ["note MetNobody"]);
+
+    scene.note(hawser_plan::Note::MetNobody);
+    scene.wanted.peers[1].claim_number = 0;
+    assert_eq!(scene.actions(), [LET_OUT, "connect"], "the claim was withdrawn");
+}
+
+#[test]
+fn a_connection_that_somebody_else_has_begun_is_noted_too() {
+    let found_trying = |met| {
+        let mut scene = reunited(ConnectionState::Connecting, DiskState::Consistent, met);
+        scene.remembered.reunion = Reunion::None;
+        scene
+    };
+    assert_eq!(found_trying(WATCHED).actions(), [LET_OUT]);
+    assert_eq!(found_trying(watched(1, 1, 0)).actions(), ["note Behind"]);
+    assert_eq!(found_trying(Met::Unknown).actions(), [""; 0]);
+    let mut owner = found_trying(watched(1, 1, 0));
+    owner.wanted.owner = "n1".into();
+    owner.wanted.attachment = v1::DesiredAttachment::Attached.into();
+    assert!(!owner.actions().contains(&"note Behind".to_owned()), "{:?}", owner.actions());
+}
+
+#[test]
+fn a_copy_that_was_behind_has_caught_up_when_both_sides_reports_say_so() {
+    let mut scene = Scene::running();
+    scene.remembered.behind = true;
     let about_itself = Question::Outdate { peer: "n1".into(), generation: OwnerGeneration::new(0) };
-    restarted.found.kernel = Scene::running().found.kernel;
-    restarted.disk(Consistent);
-    restarted.cut();
-    assert_eq!(restarted.plan().questions, [about_itself], "the controllers hear of it");
+    assert_eq!(scene.actions(), [""; 0], "its own kernel proves nothing");
+    assert_eq!(scene.plan().questions, [about_itself]);
+
+    scene.arbitration.synced = true;
+    assert_eq!((scene.actions(), scene.plan().questions), (vec!["note CaughtUp".to_owned()], vec![]));
+    scene.cut();
+    assert_eq!(scene.actions(), [""; 0], "not in sync now");
 }
 
 #[test]
@@ -336,6 +387,7 @@ fn a_disk_that_never_was_current_did_not_fall_behind() {
 fn what_has_synced_is_not_behind_any_more() {
     let mut scene = Scene::running();
     scene.remembered.behind = true;
+    scene.arbitration.synced = true;
     assert_eq!(scene.actions(), ["note CaughtUp"]);
 
     scene.peer().volumes.get_mut(&0).unwrap().out_of_sync_bytes = 4096;

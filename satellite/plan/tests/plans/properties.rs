@@ -4,7 +4,7 @@ use hawser_plan::{
     Action, Note, Plan,
     observed::{
         BackingFound, ConnectionState, DiskState, GateFound, GateTable, KernelPeer, KernelPeerVolume,
-        KernelResource, KernelVolume, Looked, Met, Opener, OpenerState, ReplicaFound, Role, Suspended,
+        KernelResource, KernelVolume, Looked, Met, Opener, OpenerState, ReplicaFound, Role, Suspended, Watch,
     },
     situation::{Arbitration, Remembered, Reunion},
     step::{Mark, Step},
@@ -106,6 +106,12 @@ fn kernel() -> impl Strategy<Value = KernelResource> {
     )
 }
 
+fn met() -> impl Strategy<Value = Met> {
+    let watched = (1..3u64, 0..2u64, 0..2u64)
+        .prop_map(|(number, meetings, ended)| Met::Watched(Watch { number, meetings, ended }));
+    prop_oneof![1 => Just(Met::Unknown), 4 => watched]
+}
+
 fn found() -> impl Strategy<Value = ReplicaFound> {
     let gate = (
         select(vec![GateTable::Linear, GateTable::Linear, GateTable::Error, GateTable::Other]),
@@ -126,7 +132,7 @@ fn found() -> impl Strategy<Value = ReplicaFound> {
         looked(gate),
         looked(proptest::collection::vec(opener, 0..3)),
         0..3u32,
-        select(vec![Met::Unknown, Met::Nobody { watch: 1 }, Met::Nobody { watch: 2 }, Met::Somebody]),
+        met(),
     )
         .prop_map(|(backing, configuration, kernel, gate, openers, opens_found, met)| ReplicaFound {
             backing: [(0, backing)].into(),
@@ -151,9 +157,11 @@ fn scene() -> impl Strategy<Value = Scene> {
             refused: refused.into_iter().map(|node| (node, "no".to_owned())).collect(),
             helper_asks,
             overdue,
+            synced: false,
         },
     );
-    let reunions = vec![Reunion::None, Reunion::Watched { watch: 1 }, Reunion::Unwatched];
+    let reunions =
+        vec![Reunion::None, Reunion::Watched(Watch { number: 1, meetings: 0, ended: 0 }), Reunion::Unwatched];
     let remembered = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), select(reunions)).prop_map(
         |(created, was_current, current, behind, reunion)| Remembered {
             created,
@@ -213,10 +221,12 @@ fn granted_and_in_the_document(scene: &Scene) -> bool {
 
 /// It was let out to meet its peer, and that it met nobody is not certain.
 fn may_have_met(scene: &Scene) -> bool {
-    match scene.remembered.reunion {
-        Reunion::None => false,
-        Reunion::Watched { watch } => scene.found.met != Met::Nobody { watch },
-        Reunion::Unwatched => true,
+    match (scene.remembered.reunion, scene.found.met) {
+        (Reunion::None, _) => false,
+        (Reunion::Watched(then), Met::Watched(now)) => {
+            then.number != now.number || then.meetings != now.meetings
+        }
+        _ => true,
     }
 }
 
@@ -336,7 +346,7 @@ proptest! {
         let tried = scene.found.kernel.present().and_then(|kernel| kernel.peers.get("n2"))
             .is_some_and(|peer| peer.connection != ConnectionState::StandAlone);
         let noted = plan.actions[..begun].iter().any(|action| {
-            matches!(action, Action::Note(Note::Reunion { .. } | Note::Behind))
+            matches!(action, Action::Note(Note::Reunion(_) | Note::Behind))
         });
         let stands = scene.remembered.reunion != Reunion::None
             && !plan.actions.contains(&Action::Note(Note::MetNobody));
@@ -350,9 +360,31 @@ proptest! {
             return Ok(());
         }
         prop_assert!(!may_have_met(&scene));
+        prop_assert!(matches!(scene.found.met, Met::Watched(now) if now.ended > 0), "it has come down since");
         let kernel = scene.found.kernel.present().unwrap();
         prop_assert!(kernel.peers.get("n2").is_none_or(|peer| peer.connection == ConnectionState::StandAlone));
         prop_assert!(!has(&plan, "connect") && !has(&plan, "bring-up") && !has(&plan, "adjust"));
+    }
+
+    #[test]
+    fn what_is_noted_is_noted_once(scene in scene()) {
+        let mut scene = scene;
+        let notes = |plan: &Plan| -> Vec<Note> {
+            plan.actions.iter().filter_map(|action| match action {
+                Action::Note(note) => Some(*note),
+                Action::Run(_) => None,
+            }).collect()
+        };
+        for _ in 0..4 {
+            let noted = notes(&scene.plan());
+            if noted.is_empty() {
+                return Ok(());
+            }
+            for note in noted {
+                scene.note(note);
+            }
+        }
+        prop_assert!(false, "it goes on noting: {:?}", notes(&scene.plan()));
     }
 
     #[test]

@@ -3,14 +3,14 @@
 use std::fmt::Write;
 
 use hawser_plan::{
-    Action, Plan,
+    Action, Note, Plan,
     desired::Desired,
     observed::{
         BackingFound, ConnectionState, DiskState, GateFound, GateTable, KernelPeer, KernelPeerVolume,
-        KernelResource, KernelVolume, Looked, Met, Opener, OpenerState, ReplicaFound, Role, Suspended,
+        KernelResource, KernelVolume, Looked, Met, Opener, OpenerState, ReplicaFound, Role, Suspended, Watch,
     },
     plan,
-    situation::{Arbitration, Remembered, Situation},
+    situation::{Arbitration, Remembered, Reunion, Situation},
     step::{Mark, Step},
 };
 use hawser_proto::{
@@ -223,6 +223,23 @@ impl Scene {
         verbs(&self.plan())
     }
 
+    /// The ledger has a note.
+    pub(crate) fn note(&mut self, note: Note) {
+        let remembered = &mut self.remembered;
+        match note {
+            Note::Created => remembered.created = true,
+            Note::Current => (remembered.was_current, remembered.current_in_boot) = (true, true),
+            Note::Behind => remembered.behind = true,
+            Note::CaughtUp => remembered.behind = false,
+            Note::Reunion(_) | Note::MetNobody => {}
+        }
+        match note {
+            Note::Created => {}
+            Note::Reunion(watch) => remembered.reunion = Reunion::Watched(watch),
+            _ => remembered.reunion = Reunion::None,
+        }
+    }
+
     /// Why the plan waits.
     pub(crate) fn waits(&self) -> String {
         self.plan().waits_for.unwrap_or_default()
@@ -233,6 +250,7 @@ pub(crate) fn verbs(plan: &Plan) -> Vec<String> {
     plan.actions
         .iter()
         .map(|action| match action {
+            Action::Note(Note::Reunion(_)) => LET_OUT.to_owned(),
             Action::Note(note) => format!("note {note:?}"),
             Action::Run(Step::BringUp { attach, connect, .. }) => {
                 let disk = if *attach { "with disk" } else { "without disk" };
@@ -302,7 +320,9 @@ fn kernel() -> KernelResource {
 }
 
 /// DRBD is watched, and has met nobody.
-pub(crate) const WATCHED: Met = Met::Nobody { watch: 1 };
+pub(crate) const WATCHED: Met = Met::Watched(Watch { number: 1, meetings: 0, ended: 0 });
+/// Before it may meet its peer after a boot.
+pub(crate) const LET_OUT: &str = "let-out";
 
 pub(crate) fn nothing() -> ReplicaFound {
     ReplicaFound {

@@ -1,77 +1,120 @@
-//! Watches whether DRBD's connections have led to a peer.
+//! Watches whether DRBD's connections have led to a Primary.
 //!
 //! A look shows how a connection is now, not what it has been in between. This follows every change that the kernel
 //! reports. It must never say "nobody" of what it has not watched from the beginning, without a gap, up to the look.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use hawser_plan::observed::Met;
+use hawser_plan::observed::{Met, Role, Watch};
 
-use super::events2::{ConnectionFound, KernelState, LineError, Progress, ResourceState};
+use super::events2::{KernelState, LineError, Progress, ResourceState};
 
-/// States of a connection that has not heard of its peer: everything else has, or may have.
-const TRYING: [&str; 4] = ["StandAlone", "Disconnecting", "Unconnected", "Connecting"];
+/// An end that neither is connected nor tries to be.
+const DOWN: &str = "StandAlone";
+/// States of a connection that has not heard of its peer: everything else has, or may have. The peer may have heard of
+/// this side in the moment before an end that is taken down shows it.
+const UNHEARD: [&str; 4] = [DOWN, "Disconnecting", "Unconnected", "Connecting"];
 
 /// One watch after another over the stream of `drbdsetup events2`.
 #[derive(Debug, Default)]
 pub struct Meetings {
     /// Number of the present watch.
-    watch: u64,
+    number: u64,
     /// The first dump is complete and the stream has not ended.
     watches: bool,
     /// What the stream has told so far.
     state: KernelState,
-    /// Resources that have met a peer, or were there before the watch began. Also those that are not there any more:
-    /// they may come again.
-    met: BTreeSet<String>,
+    /// By resource, also of those that are not there any more: they may come again.
+    counted: BTreeMap<String, Counted>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Counted {
+    meetings: u64,
+    ended: u64,
+    is_down: bool,
+    has_heard: bool,
+    /// The present meeting counts, for the peer's role has not been told.
+    is_open: bool,
 }
 
 impl Meetings {
     /// A new stream begins, or the old one has ended: from here on nothing is watched until its dump is complete.
     pub fn interrupt(&mut self) {
-        *self = Meetings { watch: self.watch + 1, ..Meetings::default() };
+        *self = Meetings { number: self.number + 1, ..Meetings::default() };
     }
 
     /// Takes in a line of the stream.
     ///
     /// # Errors
-    /// A line that matters and cannot be understood: this watch is over.
+    /// A line that matters and cannot be understood, or one that says that others are missing: this watch is over.
     pub fn take(&mut self, line: &str) -> Result<(), LineError> {
+        if line.split_ascii_whitespace().any(|word| word == "skipped") {
+            let problem = "changes were lost".to_owned();
+            return Err(LineError { line: line.to_owned(), problem });
+        }
         if self.state.take(line)? == Progress::DumpComplete {
             self.watches = true;
-            self.met.extend(self.state.resources.keys().cloned());
+            let tries = |resource: &ResourceState| !words(Some(resource)).unwrap_or_default().is_empty();
+            for (name, resource) in &self.state.resources {
+                let tries = tries(resource);
+                let counted = Counted {
+                    meetings: u64::from(tries),
+                    ended: 0,
+                    is_down: !tries,
+                    has_heard: tries,
+                    is_open: false,
+                };
+                self.counted.insert(name.clone(), counted);
+            }
         }
-        let mentioned = line.split_ascii_whitespace().find_map(|word| word.strip_prefix("name:"));
-        if let Some(name) = mentioned
-            && let Some(resource) = self.state.resources.get(name)
-            && !resource.connections.values().all(is_trying)
+        if self.watches
+            && let Some(name) = line.split_ascii_whitespace().find_map(|word| word.strip_prefix("name:"))
         {
-            self.met.insert(name.to_owned());
+            self.count(name);
         }
         Ok(())
     }
 
-    /// Forgets a resource that is gone for good.
-    pub fn forget(&mut self, drbd_name: &str) {
-        self.met.remove(drbd_name);
+    fn count(&mut self, drbd_name: &str) {
+        let resource = self.state.resources.get(drbd_name);
+        let words = words(resource).unwrap_or_default();
+        let is_down = words.is_empty();
+        let has_heard = words.iter().any(|(_, word)| !UNHEARD.contains(word));
+        let mut roles =
+            resource.into_iter().flat_map(|found| found.connections.values()).map(|found| found.role);
+        let (is_told, is_harmless) =
+            (roles.clone().any(|role| role != Role::Unknown), roles.all(|role| role == Role::Secondary));
+        let counted = self
+            .counted
+            .entry(drbd_name.to_owned())
+            .or_insert(Counted { is_down: true, ..Counted::default() });
+        if has_heard && !counted.has_heard {
+            counted.meetings += 1;
+            counted.is_open = true;
+        }
+        if counted.is_open && is_told {
+            counted.meetings -= u64::from(is_harmless);
+            counted.is_open = false;
+        }
+        counted.is_open &= has_heard;
+        counted.ended += u64::from(is_down && !counted.is_down);
+        (counted.is_down, counted.has_heard) = (is_down, has_heard);
     }
 
-    /// Whether a resource has met its peer, given how a look has just found it in the kernel.
+    /// Forgets a resource that is gone for good.
+    pub fn forget(&mut self, drbd_name: &str) {
+        self.counted.remove(drbd_name);
+    }
+
+    /// What became of a resource's connections, given how a look has just found it in the kernel.
     pub fn met(&self, drbd_name: &str, looked: Option<&ResourceState>) -> Met {
-        if !self.watches {
+        // A stream that lags may have a meeting yet to tell.
+        if !self.watches || words(self.state.resources.get(drbd_name)) != words(looked) {
             return Met::Unknown;
         }
-        if self.met.contains(drbd_name)
-            || looked.is_some_and(|found| !found.connections.values().all(is_trying))
-        {
-            return Met::Somebody;
-        }
-        // A stream that lags may have a meeting yet to tell.
-        if words(self.state.resources.get(drbd_name)) == words(looked) {
-            Met::Nobody { watch: self.watch }
-        } else {
-            Met::Unknown
-        }
+        let counted = self.counted.get(drbd_name).copied().unwrap_or_default();
+        Met::Watched(Watch { number: self.number, meetings: counted.meetings, ended: counted.ended })
     }
 }
 
@@ -79,11 +122,7 @@ impl Meetings {
 /// the stream does not. `None`: there is no such resource.
 fn words(found: Option<&ResourceState>) -> Option<Vec<(u32, &str)>> {
     let connections = found?.connections.iter().map(|(peer, connection)| (*peer, connection.word.as_str()));
-    Some(connections.filter(|(_, word)| *word != TRYING[0]).collect())
-}
-
-fn is_trying(connection: &ConnectionFound) -> bool {
-    TRYING.contains(&connection.word.as_str())
+    Some(connections.filter(|(_, word)| *word != DOWN).collect())
 }
 
 #[cfg(test)]
@@ -105,75 +144,107 @@ mod tests {
     }
 
     fn looked(word: &str) -> KernelState {
-        parse_dump(&format!(
-            "exists resource name:a.1 role:Secondary\n{}\nexists -\n",
-            connection("exists", word)
-        ))
-        .unwrap()
+        let resource = "exists resource name:a.1 role:Secondary";
+        parse_dump(&format!("{resource}\n{}\nexists -\n", connection("exists", word))).unwrap()
+    }
+
+    fn watched(meetings: u64, ended: u64) -> Met {
+        Met::Watched(Watch { number: 1, meetings, ended })
     }
 
     #[test]
     fn what_was_watched_from_the_beginning_and_only_tried_has_met_nobody() {
         let mut meetings = watching(&["exists -"]);
-        assert_eq!(meetings.met("a.1", None), Met::Nobody { watch: 1 });
+        assert_eq!(meetings.met("a.1", None), watched(0, 0));
 
         meetings.take("create resource name:a.1 role:Secondary suspended:no").unwrap();
-        for word in ["StandAlone", "Unconnected", "Connecting"] {
+        for (word, ended) in [
+            ("StandAlone", 0),
+            ("Unconnected", 0),
+            ("Connecting", 0),
+            ("Disconnecting", 0),
+            ("StandAlone", 1),
+            ("Connecting", 1),
+        ] {
             meetings.take(&connection("change", word)).unwrap();
             let looked = looked(word);
-            assert_eq!(meetings.met("a.1", looked.resources.get("a.1")), Met::Nobody { watch: 1 }, "{word}");
+            assert_eq!(meetings.met("a.1", looked.resources.get("a.1")), watched(0, ended), "{word}");
         }
+        meetings.take("destroy resource name:a.1").unwrap();
+        assert_eq!(meetings.met("a.1", None), watched(0, 2), "its end came down with it");
     }
 
     #[test]
-    fn a_moment_is_remembered_and_so_is_who_was_there_before() {
+    fn a_moment_is_remembered_and_so_is_who_tried_before() {
         let trying = looked("Connecting");
         let found = trying.resources.get("a.1");
-        for word in ["Connected", "NetworkFailure", "ProtocolError", "a word of a later release"] {
+        for word in ["Connected", "NetworkFailure", "ProtocolError", "a-word-of-a-later-release"] {
             let mut meetings = watching(&["exists -", &connection("create", "Connecting")]);
             meetings.take(&connection("change", word)).unwrap();
             meetings.take(&connection("change", "Connecting")).unwrap();
-            assert_eq!(meetings.met("a.1", found), Met::Somebody, "{word}");
+            assert_eq!(meetings.met("a.1", found), watched(1, 0), "{word}");
 
             meetings.take("destroy resource name:a.1").unwrap();
-            assert_eq!(meetings.met("a.1", None), Met::Somebody, "it may come again");
+            assert_eq!(meetings.met("a.1", None), watched(1, 1), "it may come again");
             meetings.forget("a.1");
-            assert_eq!(meetings.met("a.1", None), Met::Nobody { watch: 1 });
+            assert_eq!(meetings.met("a.1", None), watched(0, 0));
         }
-        let before = watching(&[&connection("exists", "Connecting"), "exists -"]);
-        assert_eq!(before.met("a.1", found), Met::Somebody);
+        let tried = watching(&[&connection("exists", "Connecting"), "exists -"]);
+        assert_eq!(tried.met("a.1", found), watched(1, 0));
+        let down = looked("StandAlone");
+        let was_down = watching(&[&connection("exists", "StandAlone"), "exists -"]);
+        assert_eq!(was_down.met("a.1", down.resources.get("a.1")), watched(0, 0), "nobody comes to that");
+    }
+
+    #[test]
+    fn a_secondary_holds_nothing_back() {
+        for (role, met) in [("Secondary", 0), ("Primary", 1)] {
+            let mut meetings = watching(&["exists -", &connection("create", "Connecting")]);
+            let found = looked("Connected");
+            let found = found.resources.get("a.1");
+            meetings.take(&connection("change", "Connected")).unwrap();
+            assert_eq!(meetings.met("a.1", found), watched(1, 0), "its role is not told yet");
+            let told = format!("change connection name:a.1 peer-node-id:0 conn-name:peer role:{role}");
+            meetings.take(&told).unwrap();
+            assert_eq!(meetings.met("a.1", found), watched(met, 0), "{role}");
+            meetings.take(&connection("change", "NetworkFailure")).unwrap();
+            meetings.take(&connection("change", "StandAlone")).unwrap();
+            assert_eq!(meetings.met("a.1", None), Met::Unknown);
+            meetings.take("destroy resource name:a.1").unwrap();
+            assert_eq!(meetings.met("a.1", None), watched(met, 1), "{role}");
+        }
     }
 
     #[test]
     fn what_is_not_watched_up_to_the_look_is_not_known() {
-        let trying = looked("StandAlone");
-        let found = trying.resources.get("a.1");
+        let (connecting, connected) = (looked("Connecting"), looked("Connected"));
         let mut meetings = watching(&[]);
         assert_eq!(meetings.met("a.1", None), Met::Unknown, "the dump is not complete");
         meetings.take("exists -").unwrap();
+        let found = connecting.resources.get("a.1");
         assert_eq!(meetings.met("a.1", found), Met::Unknown, "the stream has not told of it yet");
         meetings.take(&connection("create", "Connecting")).unwrap();
-        assert_eq!(meetings.met("a.1", found), Met::Unknown, "it has more to tell");
-        meetings.take(&connection("change", "StandAlone")).unwrap();
-        assert_eq!(meetings.met("a.1", found), Met::Nobody { watch: 1 });
-        let mut without = watching(&["exists -"]);
-        without.take("create resource name:a.1 role:Secondary suspended:no").unwrap();
-        assert_eq!(
-            without.met("a.1", found),
-            Met::Nobody { watch: 1 },
-            "a look shows what is not there as down"
-        );
+        assert_eq!(meetings.met("a.1", found), watched(0, 0));
+        assert_eq!(meetings.met("a.1", connected.resources.get("a.1")), Met::Unknown, "it has more to tell");
 
         meetings.interrupt();
         assert_eq!(meetings.met("a.1", found), Met::Unknown);
-        meetings.take(&connection("exists", "StandAlone")).unwrap();
         meetings.take("exists -").unwrap();
-        assert_eq!(meetings.met("a.1", found), Met::Somebody, "nobody saw what it was in the gap");
-        assert_eq!(meetings.met("b.2", None), Met::Nobody { watch: 2 });
+        assert_eq!(meetings.met("a.1", None), Met::Watched(Watch { number: 2, ..Watch::default() }));
     }
 
     #[test]
-    fn a_line_that_matters_and_makes_no_sense_is_an_error() {
-        assert!(watching(&["exists -"]).take("change connection name:a.1 connection:Connected").is_err());
+    fn a_look_shows_an_end_that_is_not_there_as_down() {
+        let down = looked("StandAlone");
+        let mut without = watching(&["exists -"]);
+        without.take("create resource name:a.1 role:Secondary suspended:no").unwrap();
+        assert_eq!(without.met("a.1", down.resources.get("a.1")), watched(0, 0));
+    }
+
+    #[test]
+    fn a_stream_that_has_lost_something_is_no_watch() {
+        for line in ["change connection name:a.1 connection:Connected", "- skipped 3"] {
+            assert!(watching(&["exists -"]).take(line).is_err(), "{line}");
+        }
     }
 }

@@ -1,13 +1,17 @@
 //! The door of one simulated node: looks and carries out steps with the words of the real tools.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use hawser_plan::{
     observed::{
         BackingFound, ConnectionState, DiskState, GateFound, GateTable, KernelPeer, KernelPeerVolume,
         KernelResource, KernelVolume, Looked, Met, Opener, OpenerState, PoolFound, ReplicaFound, Role,
-        Subject, Suspended,
+        Subject, Suspended, Watch,
     },
     step::{Configuration, Gate, GateTarget, Generation, Metadata, Provider, Step},
 };
@@ -26,49 +30,57 @@ use crate::host::{CommandError, Facts, Host, HostError, drbd::metadata::JUST_CRE
 pub struct SimHost {
     world: SimWorld,
     node: String,
-    watch: Watch,
+    watcher: Watcher,
 }
 
-/// What a satellite has seen of its kernel's connections since it was started.
+/// What a satellite sees of its kernel's connections from its start on.
 #[derive(Clone)]
-struct Watch {
+struct Watcher {
     number: u64,
-    /// Boot in which it began, resources that were there then, and how often each had met its peer.
+    /// Boot in which it began, how often each resource had met its peer and ended that, and which were trying.
     boots: u64,
-    meetings: BTreeMap<String, u64>,
-    there: std::collections::BTreeSet<String>,
+    before: BTreeMap<String, (u64, u64)>,
+    trying: BTreeSet<String>,
 }
 
-impl Watch {
+impl Watcher {
     fn begin(state: &mut State, node: &str) -> Self {
         state.watches += 1;
-        let number = state.watches;
         let found = state.nodes.get(node);
-        Watch {
-            number,
+        let tries = |resource: &Resource| resource.connection != ConnectionState::StandAlone;
+        Watcher {
+            number: state.watches,
             boots: found.map_or(0, |found| found.boots),
-            meetings: found.map(|found| found.meetings.clone()).unwrap_or_default(),
-            there: found.map(|found| found.resources.keys().cloned().collect()).unwrap_or_default(),
+            before: found.map(|found| found.meetings.clone()).unwrap_or_default(),
+            trying: found
+                .map(|found| {
+                    let resources = found.resources.iter().filter(|(_, resource)| tries(resource));
+                    resources.map(|(name, _)| name.clone()).collect()
+                })
+                .unwrap_or_default(),
         }
     }
 
     fn met(&self, node: &Node, drbd_name: &str) -> Met {
-        let meetings = |known: &BTreeMap<String, u64>| known.get(drbd_name).copied().unwrap_or_default();
         if node.boots != self.boots {
             // A satellite of before the boot: it is about to end.
-            Met::Unknown
-        } else if self.there.contains(drbd_name) || meetings(&node.meetings) != meetings(&self.meetings) {
-            Met::Somebody
-        } else {
-            Met::Nobody { watch: self.number }
+            return Met::Unknown;
         }
+        let counted =
+            |known: &BTreeMap<String, (u64, u64)>| known.get(drbd_name).copied().unwrap_or_default();
+        let (now, before) = (counted(&node.meetings), counted(&self.before));
+        Met::Watched(Watch {
+            number: self.number,
+            meetings: now.0 - before.0 + u64::from(self.trying.contains(drbd_name)),
+            ended: now.1 - before.1,
+        })
     }
 }
 
 impl SimHost {
     pub(super) fn new(world: SimWorld, node: &str) -> Self {
-        let watch = Watch::begin(&mut world.lock(), node);
-        SimHost { world, node: node.to_owned(), watch }
+        let watcher = Watcher::begin(&mut world.lock(), node);
+        SimHost { world, node: node.to_owned(), watcher }
     }
 
     /// Changes this node. A node without power answers nothing and does nothing.
@@ -145,7 +157,7 @@ impl Host for SimHost {
                 node.map_or_else(
                     || unknown(subject),
                     |node| {
-                        let met = self.watch.met(node, subject.drbd_name.as_deref().unwrap_or_default());
+                        let met = self.watcher.met(node, subject.drbd_name.as_deref().unwrap_or_default());
                         ReplicaFound { met, ..found(node, subject) }
                     },
                 )
@@ -386,6 +398,7 @@ fn turn_away(state: &mut State, node: &str, drbd_name: &str) {
     if matches!(was, None | Some(ConnectionState::StandAlone)) {
         return;
     }
+    count_end(state, node, drbd_name);
     let peer = state.peer_of(node, drbd_name);
     state.lose_peer(node, drbd_name, ConnectionState::StandAlone);
     let Some(peer) = peer else { return };
@@ -395,6 +408,11 @@ fn turn_away(state: &mut State, node: &str, drbd_name: &str) {
     if was == Some(ConnectionState::Connected) && had_come {
         state.lose_peer(&peer, drbd_name, ConnectionState::Connecting);
     }
+}
+
+/// An end that tried to connect, or was connected, comes down.
+fn count_end(state: &mut State, node: &str, drbd_name: &str) {
+    on(state, node).meetings.entry(drbd_name.to_owned()).or_default().1 += 1;
 }
 
 /// An orderly end: the peer knows, and a Secondary that leaves a Primary is outdated. What a Primary had under way to the
@@ -420,6 +438,8 @@ fn take_connection_down(state: &mut State, node: &str, peer: Option<&str>, drbd_
     }
     resource.connection = ConnectionState::StandAlone;
     resource.replication = "Off";
+    count_end(state, node, drbd_name);
+    let Some(resource) = state.resource(node, drbd_name) else { return };
     if was != ConnectionState::Connected {
         return;
     }

@@ -126,9 +126,9 @@ impl State {
         let connecting = |state| matches!(state, ConnectionState::Connecting | ConnectionState::Broken);
         let rests = rests_a || rests_b;
         if connecting(state_a) && connecting(state_b) && !rests && self.addressed(a, b, drbd_name) {
-            for node in [a, b] {
-                if let Some(node) = self.nodes.get_mut(node) {
-                    *node.meetings.entry(drbd_name.to_owned()).or_default() += 1;
+            for (node, other) in [(a, role_b), (b, role_a)] {
+                if let Some(node) = self.nodes.get_mut(node).filter(|_| other == Role::Primary) {
+                    node.meetings.entry(drbd_name.to_owned()).or_default().0 += 1;
                 }
             }
             if role_a == Role::Primary && role_b == Role::Primary {
@@ -198,6 +198,10 @@ impl State {
             resource.new_generation_due = true;
         }
         self.begin_generation(primary, drbd_name);
+        // To the other side all was well before it heard of that.
+        if let Some(resource) = self.resource(booted, drbd_name) {
+            resource.disk = DiskState::UpToDate;
+        }
         for node in [primary, booted] {
             if let Some(resource) = self.resource(node, drbd_name) {
                 resource.connection = ConnectionState::Broken;

@@ -59,8 +59,8 @@ pub(super) struct Node {
     /// `.res` files, by DRBD resource.
     pub(super) files: BTreeMap<String, File>,
     // What follows is memory, and gone without power.
-    /// How often a resource here has met its peer.
-    pub(super) meetings: BTreeMap<String, u64>,
+    /// How often a resource here has met its peer as a Primary, and how often an end of its connection has come down.
+    pub(super) meetings: BTreeMap<String, (u64, u64)>,
     pub(super) resources: BTreeMap<String, Resource>,
     pub(super) gates: BTreeMap<String, SimGate>,
     pub(super) processes: BTreeMap<i32, Process>,
