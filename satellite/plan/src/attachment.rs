@@ -9,7 +9,7 @@ use crate::{
     drbd::all_disks,
     observed::{DiskState, GateTable, KernelResource, Looked, OpenerState, ReplicaFound, Role},
     plan::{Next, Plan, Question},
-    situation::{Situation, connected},
+    situation::{Reunion, Situation, connected},
     step::{Configuration, Step},
 };
 
@@ -108,6 +108,10 @@ fn may_promote(
                 return plan.wait(format!("asks the controllers whether {} may be left behind", peer.node));
             }
         }
+    }
+    if alone && situation.remembered.reunion != Reunion::None {
+        return plan
+            .wait("waits until it is certain that this replica has met nobody after a boot".to_owned());
     }
     // Also where the last peer was let go of: it was outdated before.
     let met_nobody = alone || replica.peers.is_empty();

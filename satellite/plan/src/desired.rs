@@ -134,6 +134,14 @@ impl Desired {
         }
     }
 
+    /// The replica, if it should be there.
+    pub fn replica(&self) -> Option<&Replica> {
+        match self {
+            Desired::Replica(replica) => Some(replica),
+            Desired::Removal(_) => None,
+        }
+    }
+
     /// Incarnation of the replica on this node.
     pub fn incarnation(&self) -> Incarnation {
         match self {

@@ -30,6 +30,11 @@ pub(crate) fn latch(situation: &Situation<'_>, replica: &Replica, plan: &mut Pla
     if remembered.reunion == Reunion::Unwatched {
         plan.note(Note::Behind);
     }
+    let is_alone = !replica.peers.iter().any(|peer| peer.diskful);
+    if remembered.behind && is_alone && situation.arbitration.synced {
+        // Whom it may have been behind was given up.
+        plan.note(Note::CaughtUp);
+    }
     let Some(kernel) = situation.found.kernel.present() else { return };
     if left_up_to_date(situation, replica, kernel) {
         if !remembered.behind {
@@ -40,9 +45,11 @@ pub(crate) fn latch(situation: &Situation<'_>, replica: &Replica, plan: &mut Pla
             plan.note(Note::CaughtUp);
         }
         let compares = replica.peers.iter().any(|peer| is_heard_of(kernel, peer, Role::Unknown));
+        // Without a disk a Primary acknowledges nothing alone.
+        let lacks_a_disk = replica.peers.iter().any(|peer| is_there_without_a_disk(kernel, peer));
         match remembered.reunion {
             Reunion::Watched(_) if compares || situation.found.met == Met::Unknown => {}
-            Reunion::Watched(_) if situation.may_have_met() => plan.note(Note::Behind),
+            Reunion::Watched(_) if situation.may_have_met() && !lacks_a_disk => plan.note(Note::Behind),
             Reunion::Watched(_) => plan.note(Note::Current),
             Reunion::None | Reunion::Unwatched if !remembered.current_in_boot => plan.note(Note::Current),
             Reunion::None | Reunion::Unwatched => {}
@@ -55,6 +62,13 @@ pub(crate) fn latch(situation: &Situation<'_>, replica: &Replica, plan: &mut Pla
 /// Whether a connection to the peer is there in which it has that role.
 fn is_heard_of(kernel: &KernelResource, peer: &Peer, role: Role) -> bool {
     connected(kernel, &peer.node).is_some_and(|found| found.role == role)
+}
+
+/// Whether the peer is connected and none of its volumes has a disk.
+fn is_there_without_a_disk(kernel: &KernelResource, peer: &Peer) -> bool {
+    connected(kernel, &peer.node).is_some_and(|found| {
+        !found.volumes.is_empty() && found.volumes.values().all(|volume| volume.disk == DiskState::Diskless)
+    })
 }
 
 /// Settles what became of a replica that is not UpToDate and was let out to meet its peer, by this satellite or by somebody
@@ -129,9 +143,12 @@ fn let_out(situation: &Situation<'_>, replica: &Replica, drbd: &Configuration, p
         .kernel
         .present()
         .is_some_and(|kernel| all_disks(replica, kernel, |disk| disk == DiskState::UpToDate));
-    let is_due = is_let_out_with_a_note(situation, replica, drbd)
-        && situation.remembered.reunion == Reunion::None
-        && !is_current;
+    // Also where it was let out before and has come back without having met anybody: ends are counted from here.
+    let is_new = match (situation.remembered.reunion, situation.found.met) {
+        (Reunion::Watched(then), Met::Watched(now)) => then.ended != now.ended && !situation.may_have_met(),
+        (reunion, _) => reunion == Reunion::None,
+    };
+    let is_due = is_let_out_with_a_note(situation, replica, drbd) && is_new && !is_current;
     match situation.found.met {
         _ if !is_due => Next::Above,
         Met::Unknown => plan.wait("connects as soon as changes of DRBD are watched".to_owned()),
@@ -352,11 +369,11 @@ pub(crate) fn say_who_is_behind(situation: &Situation<'_>, replica: &Replica, pl
         }
     };
     let left = left_up_to_date(situation, replica, kernel);
+    // Also where it is outdated already: what is cleared has to be a number that was given after this was noted.
     let is_to_be_proven =
         situation.remembered.behind && replica.peers.iter().any(|peer| peer.diskful) && !arbitration.synced;
     if situation.remembered.created
-        && (left || is_to_be_proven)
-        && replica.outdated_number.is_none()
+        && (is_to_be_proven || (left && replica.outdated_number.is_none()))
         && !arbitration.granted.contains_key(situation.node)
     {
         outdate(situation.node);

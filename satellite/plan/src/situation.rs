@@ -60,8 +60,8 @@ pub struct Arbitration {
     pub helper_asks: bool,
     /// Peers that have had the time to connect and are not connected.
     pub overdue: BTreeSet<String>,
-    /// The document has just cleared an `Outdate` of this node's own copy that this satellite had asked for. Only the
-    /// reports of both sides do that.
+    /// The document has cleared an `Outdate` of this node's own copy that this satellite had asked for, and the two have been
+    /// connected ever since. Only the reports of both sides do that, or a person who has given the other one up.
     pub synced: bool,
 }
 

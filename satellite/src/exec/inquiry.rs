@@ -100,7 +100,9 @@ impl Inquiry {
         };
         if about != self.about {
             self.about = about;
-            self.known.granted.clear();
+            // Of its own copy it was no owner who was answered.
+            let own = desired.replica().and_then(|replica| replica.drbd.as_ref()).map(|drbd| &drbd.node);
+            self.known.granted.retain(|node, _| Some(node) == own);
             self.confirmed_at = fresh.then(Instant::now);
         }
         self.known.refused.clear();
@@ -123,17 +125,27 @@ impl Inquiry {
             Looked::Present(kernel) => self.meet_peers(replica, kernel, revision, now),
             Looked::Absent | Looked::Unknown(_) => self.unconnected.clear(),
         }
-        self.known.synced = false;
-        let is_peer = |node: &str| replica.peers.iter().any(|peer| peer.node == node);
+        let own = replica.drbd.as_ref().map(|drbd| drbd.node.as_str());
+        let is_apart =
+            replica.peers.iter().any(|peer| peer.diskful && self.unconnected.contains_key(&peer.node));
+        self.known.synced &= !is_apart && replica.outdated_number.is_none();
         self.known.granted.retain(|node, number| {
             let cleared = revision >= number.revision() && outdated_number(replica, node) < Some(*number);
-            self.known.synced |= cleared && !is_peer(node);
+            self.known.synced |= cleared && !is_apart && Some(node.as_str()) == own;
             !cleared && self.met.get(node).is_none_or(|met| *met < number.revision())
         });
         let unheard = self.known.granted.values().any(|number| number.revision() > revision);
         let overdue = self.unconnected.values().map(|since| *since + OVERDUE).filter(|at| *at > now);
         let stale = self.refused_at.values().map(|at| *at + STANDS);
         overdue.chain(stale).chain(left_to_helper).chain(unheard.then(|| now + UNHEARD)).min()
+    }
+
+    /// This replica has just fallen behind: what was said of its copy before proves nothing any more.
+    pub(super) fn fell_behind(&mut self, desired: &Desired) {
+        self.known.synced = false;
+        if let Some(drbd) = desired.replica().and_then(|replica| replica.drbd.as_ref()) {
+            self.known.granted.remove(&drbd.node);
+        }
     }
 
     fn granted(&mut self, node: String, number: OutdateNumber) {

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use hawser_plan::{
-    Action, Plan,
+    Action, Note, Plan,
     desired::{Attachment, Desired},
     plan,
     situation::Situation,
@@ -154,6 +154,9 @@ impl Worker {
         let (plan, is_doubtful) = (plan(&situation), situation.is_doubtful());
         if plan.actions.is_empty() {
             self.failure = None;
+        }
+        if plan.actions.contains(&Action::Note(Note::Behind)) {
+            self.inquiry.fell_behind(desired);
         }
         if let Some(number) = plan.proves_nothing_since {
             observation.version.revision = observation.version.revision.min(number.revision().before());

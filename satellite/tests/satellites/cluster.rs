@@ -68,6 +68,8 @@ pub(crate) struct Raft {
     pub(crate) claim: Option<(String, u64)>,
     pub(crate) removed: bool,
     pub(crate) second: Second,
+    /// A person has declared n1 lost, and given up what it alone had.
+    pub(crate) first_is_lost: bool,
     pub(crate) with_log: bool,
     /// Options of db's connections.
     pub(crate) net_options: BTreeMap<String, String>,
@@ -87,6 +89,11 @@ impl Raft {
         self.revision += 1;
         self.outdated.insert(peer.into(), self.revision);
         Answer::Yes(OutdateNumber::new(self.revision))
+    }
+
+    /// The newest log entry that changed anything.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// A replica is behind, as of this entry.
@@ -111,6 +118,9 @@ impl Raft {
         let mut db = self.replica(node, "db", 5, 1000);
         let is_second = node == "n2";
         if self.second != Second::There && !is_second {
+            db.peers.retain(|peer| peer.node == node);
+        }
+        if self.first_is_lost && is_second {
             db.peers.retain(|peer| peer.node == node);
         }
         if is_second && self.second == Second::Absent {

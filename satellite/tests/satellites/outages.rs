@@ -188,6 +188,55 @@ async fn what_a_primary_acknowledged_alone_in_a_reunion_is_not_lost_to_the_peer_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_copy_that_may_be_behind_is_used_once_a_person_has_given_up_the_other_one() {
+    let cluster = acknowledged_alone_in_a_reunion().await;
+    cluster.until("it counts as behind", |cluster| cluster.raft().outdated.contains_key("n2")).await;
+    // Its satellite has the answer.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+
+    cluster
+        .commit(|raft| {
+            raft.first_is_lost = true;
+            raft.outdated.clear();
+            raft.attachments.clear();
+        })
+        .await;
+
+    cluster.attach("n2").await;
+    assert_eq!(cluster.world.read("n2", GATE, 1), Some(0), "what n1 alone had is gone");
+}
+
+/// As the leader: takes an outdating back once both sides' reports under it show the two in sync.
+async fn clear_when_synced(cluster: &Cluster) {
+    cluster
+        .until("both report that they are in sync", |cluster| {
+            let under_it = |node| cluster.report(node, "db").revision == cluster.raft().revision();
+            ["n1", "n2"].into_iter().all(|node| cluster.in_sync(node) && under_it(node))
+        })
+        .await;
+    cluster.commit(|raft| raft.outdated.clear()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_has_met_a_primary_after_a_boot_is_outdated_once_more_and_then_left_alone() {
+    let mut cluster = Cluster::attached().await;
+    cluster.power_cycle("n2").await;
+    cluster.until("n1 has gone on alone", |cluster| cluster.raft().outdated.contains_key("n2")).await;
+    let by_the_owner = cluster.raft().outdated["n2"];
+    cluster.start("n2").await;
+    cluster.until("n2 wants proof", |cluster| cluster.raft().outdated["n2"] > by_the_owner).await;
+
+    clear_when_synced(&cluster).await;
+
+    let revision = cluster.raft().revision();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!((cluster.raft().revision(), cluster.raft().outdated.len()), (revision, 0));
+    cluster.power_cycle("n1").await;
+    cluster.take_over("n2").await.unwrap();
+    cluster.until("n2 has it", |cluster| cluster.is_attached("n2")).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_has_booted_and_met_nobody_takes_over() {
     let mut cluster = Cluster::attached().await;
     let writer = cluster.world.write("n1", GATE, 1, 42).unwrap();

@@ -134,6 +134,9 @@ fn a_reunion_ends_with_a_current_disk_or_with_one_that_may_be_behind() {
     let mut with_a_secondary = reunited(Connected, UpToDate, WATCHED);
     with_a_secondary.peer().role = Role::Secondary;
     assert_eq!(with_a_secondary.actions(), ["note Current"], "it holds nothing back");
+    let mut with_a_diskless_primary = reunited(Connected, UpToDate, watched(1, 1, 0));
+    with_a_diskless_primary.peer_disk(DiskState::Diskless);
+    assert_eq!(with_a_diskless_primary.actions(), ["note Current"], "it acknowledges nothing alone");
     let mut in_the_handshake = reunited(Connected, UpToDate, watched(1, 1, 0));
     in_the_handshake.peer().role = Role::Unknown;
     assert_eq!(in_the_handshake.actions(), [""; 0], "its role is not told yet");

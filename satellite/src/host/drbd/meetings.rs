@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use hawser_plan::observed::{Met, Role, Watch};
+use hawser_plan::observed::{DiskState, Met, Role, Watch};
 
 use super::events2::{KernelState, LineError, Progress, ResourceState};
 
@@ -110,7 +110,8 @@ impl Meetings {
     /// What became of a resource's connections, given how a look has just found it in the kernel.
     pub fn met(&self, drbd_name: &str, looked: Option<&ResourceState>) -> Met {
         // A stream that lags may have a meeting yet to tell.
-        if !self.watches || words(self.state.resources.get(drbd_name)) != words(looked) {
+        let told = self.state.resources.get(drbd_name);
+        if !self.watches || words(told) != words(looked) || disks(told) != disks(looked) {
             return Met::Unknown;
         }
         let counted = self.counted.get(drbd_name).copied().unwrap_or_default();
@@ -123,6 +124,12 @@ impl Meetings {
 fn words(found: Option<&ResourceState>) -> Option<Vec<(u32, &str)>> {
     let connections = found?.connections.iter().map(|(peer, connection)| (*peer, connection.word.as_str()));
     Some(connections.filter(|(_, word)| *word != DOWN).collect())
+}
+
+/// The states of a resource's own disks: a handshake that was broken off leaves the words as they were, but not these.
+fn disks(found: Option<&ResourceState>) -> Vec<(u32, DiskState)> {
+    let devices = found.into_iter().flat_map(|found| &found.devices);
+    devices.map(|(volume, device)| (*volume, device.disk)).collect()
 }
 
 #[cfg(test)]
@@ -231,6 +238,26 @@ mod tests {
         assert_eq!(meetings.met("a.1", found), Met::Unknown);
         meetings.take("exists -").unwrap();
         assert_eq!(meetings.met("a.1", None), Met::Watched(Watch { number: 2, ..Watch::default() }));
+    }
+
+    #[test]
+    fn a_meeting_that_is_over_shows_in_the_disk_before_the_stream_has_told_of_it() {
+        let device =
+            |kind: &str, disk: &str| format!("{kind} device name:a.1 volume:0 minor:1000 disk:{disk}");
+        let looked = |disk: &str| {
+            let resource = "exists resource name:a.1 role:Secondary";
+            let connection = connection("exists", "Connecting");
+            parse_dump(&format!("{resource}\n{connection}\n{}\nexists -\n", device("exists", disk))).unwrap()
+        };
+        let meetings = watching(&[
+            "exists -",
+            "create resource name:a.1 role:Secondary suspended:no",
+            &device("create", "Consistent"),
+            &connection("create", "Connecting"),
+        ]);
+        for (disk, met) in [("Consistent", watched(0, 0)), ("UpToDate", Met::Unknown)] {
+            assert_eq!(meetings.met("a.1", looked(disk).resources.get("a.1")), met, "{disk}");
+        }
     }
 
     #[test]
