@@ -25,7 +25,6 @@ pub enum Note {
 }
 
 /// One thing to do. Actions run in their order; one that fails ends the sequence.
-#[expect(clippy::large_enum_variant, reason = "a plan has a handful of actions, most of them steps")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Write down before going on.
