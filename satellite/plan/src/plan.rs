@@ -3,8 +3,8 @@
 use hawser_proto::ids::{OutdateNumber, OwnerGeneration};
 
 use crate::{
-    attachment, desired::Desired, drbd, observed::Watch, release, removal, situation::Situation, step::Step,
-    storage,
+    attachment, behind, desired::Desired, drbd, observed::Watch, release, removal, situation::Situation,
+    step::Step, storage,
 };
 
 /// A fact that the ledger has to hold on disk.
@@ -113,8 +113,8 @@ pub fn plan(situation: &Situation<'_>) -> Plan {
     match situation.desired {
         Desired::Removal(removal) => removal::plan(situation, removal, &mut plan),
         Desired::Replica(replica) => {
-            drbd::latch(situation, replica, &mut plan);
-            drbd::say_who_is_behind(situation, replica, &mut plan);
+            behind::latch(situation, replica, &mut plan);
+            behind::say_who_is_behind(situation, replica, &mut plan);
             if release::plan(situation, replica, &mut plan) == Next::Above
                 && attachment::keep(situation, replica, &mut plan) == Next::Above
                 && storage::plan(situation, replica, &mut plan) == Next::Above
