@@ -8,6 +8,11 @@ use super::*;
 const CONNECTED: &str = include_str!("../../../tests/recorded/drbd84_events2_now_connected.txt");
 const FROZEN: &str = include_str!("../../../tests/recorded/drbd84_events2_now_frozen.txt");
 const LOSERS_RETURN: &str = include_str!("../../../tests/recorded/drbd84_events2_losers_return.txt");
+/// Of DRBD 9.3.3: three nodes in sync, seen from the first; the second, cut off as Primary; and what the second saw when
+/// the first lost its power as Primary and it was promoted itself.
+const CONNECTED_9: &str = include_str!("../../../tests/recorded/drbd9_events2_now_connected.txt");
+const NO_QUORUM_9: &str = include_str!("../../../tests/recorded/drbd9_events2_now_no_quorum.txt");
+const TAKE_OVER_9: &str = include_str!("../../../tests/recorded/drbd9_events2_take_over.txt");
 
 #[test]
 fn a_connected_resource_is_read_whole() {
@@ -27,6 +32,48 @@ fn a_connected_resource_is_read_whole() {
         (peer.disk, peer.replication.as_str(), peer.out_of_sync_bytes),
         (DiskState::UpToDate, "Established", 0)
     );
+}
+
+#[test]
+fn three_replicas_of_drbd_9_are_read_whole() {
+    let resource = &parse_dump(CONNECTED_9).unwrap().resources["vol.9"];
+    assert_eq!((resource.role, resource.suspended.any()), (Role::Secondary, false));
+    let device = DeviceState { minor: 1000, disk: DiskState::UpToDate, size_bytes: 8_388_060 * 1024 };
+    assert_eq!(resource.devices[&0], device);
+    for (node_id, name) in [(1, "n2"), (2, "n3")] {
+        let connection = &resource.connections[&node_id];
+        assert_eq!((connection.name.as_str(), connection.state), (name, ConnectionState::Connected));
+        let peer = &connection.volumes[&0];
+        assert_eq!((peer.disk, peer.out_of_sync_bytes), (DiskState::UpToDate, 0), "{name}");
+    }
+}
+
+#[test]
+fn a_primary_of_drbd_9_without_a_quorum_is_suspended_for_that() {
+    let resource = &parse_dump(NO_QUORUM_9).unwrap().resources["vol.9"];
+    assert_eq!(resource.role, Role::Primary);
+    assert_eq!(resource.suspended, Suspended { quorum: true, ..Suspended::default() });
+    assert!(resource.connections.values().all(|found| found.state == ConnectionState::Connecting));
+}
+
+#[test]
+fn changes_of_drbd_9_lead_through_a_take_over() {
+    let mut state = KernelState::default();
+    let mut disks = Vec::new();
+    for line in TAKE_OVER_9.lines() {
+        state.take(line).unwrap();
+        let disk =
+            state.resources.get("vol.9").and_then(|found| found.devices.get(&0)).map(|found| found.disk);
+        if disk.is_some() && disks.last() != disk.as_ref() {
+            disks.extend(disk);
+        }
+    }
+    assert_eq!(disks, [DiskState::UpToDate, DiskState::Consistent, DiskState::UpToDate]);
+    let resource = &state.resources["vol.9"];
+    assert_eq!(resource.role, Role::Primary);
+    let [lost, other] = [0, 2].map(|node_id| &resource.connections[&node_id]);
+    assert_eq!((lost.state, lost.role), (ConnectionState::Connecting, Role::Unknown));
+    assert_eq!((other.state, other.role), (ConnectionState::Connected, Role::Secondary));
 }
 
 #[test]

@@ -53,7 +53,9 @@ fn load_modules(configuration: &GuestConfiguration, warnings: &mut Vec<String>) 
         warnings.push(format!("not every kernel module was loaded: {error}"));
     }
     if let Some(directory) = &configuration.drbd_modules {
-        for name in ["drbd.ko", "drbd_transport_tcp.ko"] {
+        // From 9.3 on the transport needs the kernel's TLS handshake, which DRBD brings along for kernels without.
+        let handshake = Some("handshake.ko").filter(|name| directory.join(name).exists());
+        for name in ["drbd.ko"].into_iter().chain(handshake).chain(["drbd_transport_tcp.ko"]) {
             let module = directory.join(name);
             run("insmod", &[&module.to_string_lossy()], "").with_context(|| {
                 format!("the DRBD module {} given for this lab does not load", module.display())
