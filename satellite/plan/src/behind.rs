@@ -6,7 +6,7 @@
 use crate::{
     desired::{Attachment, Peer, Replica},
     drbd::{all_disks, has_storage, holds_out, tries},
-    observed::{DiskState, KernelResource, Met, Role},
+    observed::{DiskState, KernelPeerVolume, KernelResource, Met, Role},
     plan::{Next, Note, Plan, Question},
     situation::{Reunion, Situation, connected},
     step::Configuration,
@@ -25,8 +25,7 @@ pub(crate) fn latch(situation: &Situation<'_>, replica: &Replica, plan: &mut Pla
     if remembered.reunion == Reunion::Unwatched {
         plan.note(Note::Behind);
     }
-    let is_alone = !replica.peers.iter().any(|peer| peer.diskful);
-    if remembered.behind && is_alone && situation.arbitration.synced {
+    if remembered.behind && !has_diskful_peer(replica) && situation.arbitration.synced {
         // Whom it may have been behind was given up.
         plan.note(Note::CaughtUp);
     }
@@ -39,11 +38,16 @@ pub(crate) fn latch(situation: &Situation<'_>, replica: &Replica, plan: &mut Pla
         if remembered.behind && situation.arbitration.synced && in_sync_with_a_peer(replica, kernel) {
             plan.note(Note::CaughtUp);
         }
-        let compares = replica.peers.iter().any(|peer| is_heard_of(kernel, peer, Role::Unknown));
+        let is_silent =
+            |peer: &Peer| connected(kernel, &peer.node).is_some_and(|found| found.role == Role::Unknown);
+        let shakes_hands = replica.peers.iter().any(is_silent);
         // Without a disk a Primary acknowledges nothing alone.
-        let lacks_a_disk = replica.peers.iter().any(|peer| is_there_without_a_disk(kernel, peer));
+        let lacks_a_disk = replica
+            .peers
+            .iter()
+            .any(|peer| all_volumes_of(kernel, peer, |volume| volume.disk == DiskState::Diskless));
         match remembered.reunion {
-            Reunion::Watched(_) if compares || situation.found.met == Met::Unknown => {}
+            Reunion::Watched(_) if shakes_hands || situation.found.met == Met::Unknown => {}
             Reunion::Watched(_) if situation.may_have_met() && !lacks_a_disk => plan.note(Note::Behind),
             Reunion::Watched(_) => plan.note(Note::Current),
             Reunion::None | Reunion::Unwatched if !remembered.current_in_boot => plan.note(Note::Current),
@@ -132,8 +136,7 @@ pub(crate) fn say_who_is_behind(situation: &Situation<'_>, replica: &Replica, pl
     };
     let left = left_up_to_date(situation, replica, kernel);
     // Also where it is outdated already: what is cleared has to be a number that was given after this was noted.
-    let is_to_be_proven =
-        situation.remembered.behind && replica.peers.iter().any(|peer| peer.diskful) && !arbitration.synced;
+    let is_to_be_proven = situation.remembered.behind && has_diskful_peer(replica) && !arbitration.synced;
     if situation.remembered.created
         && (is_to_be_proven || (left && replica.outdated_number.is_none()))
         && !arbitration.granted.contains_key(situation.node)
@@ -165,36 +168,28 @@ fn left_up_to_date(situation: &Situation<'_>, replica: &Replica, kernel: &Kernel
 
 fn lost_with_a_current_peer(replica: &Replica, kernel: &KernelResource) -> bool {
     !all_disks(replica, kernel, |disk| !matches!(disk, DiskState::Diskless | DiskState::Failed))
-        && replica.peers.iter().any(|peer| {
-            connected(kernel, &peer.node).is_some_and(|found| {
-                !found.volumes.is_empty()
-                    && found.volumes.values().all(|volume| volume.disk == DiskState::UpToDate)
-            })
-        })
+        && replica
+            .peers
+            .iter()
+            .any(|peer| all_volumes_of(kernel, peer, |volume| volume.disk == DiskState::UpToDate))
 }
 
 fn in_sync_with_a_peer(replica: &Replica, kernel: &KernelResource) -> bool {
     replica.peers.iter().filter(|peer| peer.diskful).any(|peer| {
-        connected(kernel, &peer.node).is_some_and(|found| {
-            !found.volumes.is_empty()
-                && found
-                    .volumes
-                    .values()
-                    .all(|volume| volume.disk == DiskState::UpToDate && volume.out_of_sync_bytes == 0)
+        all_volumes_of(kernel, peer, |volume| {
+            volume.disk == DiskState::UpToDate && volume.out_of_sync_bytes == 0
         })
     })
 }
 
-/// Whether a connection to the peer is there in which it has that role.
-fn is_heard_of(kernel: &KernelResource, peer: &Peer, role: Role) -> bool {
-    connected(kernel, &peer.node).is_some_and(|found| found.role == role)
+/// Whether the peer is connected, and `holds` for all of its volumes.
+fn all_volumes_of(kernel: &KernelResource, peer: &Peer, holds: impl Fn(&KernelPeerVolume) -> bool) -> bool {
+    connected(kernel, &peer.node)
+        .is_some_and(|found| !found.volumes.is_empty() && found.volumes.values().all(holds))
 }
 
-/// Whether the peer is connected and none of its volumes has a disk.
-fn is_there_without_a_disk(kernel: &KernelResource, peer: &Peer) -> bool {
-    connected(kernel, &peer.node).is_some_and(|found| {
-        !found.volumes.is_empty() && found.volumes.values().all(|volume| volume.disk == DiskState::Diskless)
-    })
+fn has_diskful_peer(replica: &Replica) -> bool {
+    replica.peers.iter().any(|peer| peer.diskful)
 }
 
 /// Whether data is certainly not current, or not there.
