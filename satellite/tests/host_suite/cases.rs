@@ -333,19 +333,36 @@ impl<'a> Suite<'a> {
         Ok(())
     }
 
-    /// A peer that has booted and knows that it fell behind comes without its disk. It may meet a Primary that still waits for the
-    /// arbiter, and goes on because somebody is there again.
-    async fn a_peer_without_its_disk_that_thaws_a_frozen_primary_has_to_sync(&self) -> Outcome {
+    /// Side A is Primary, nobody answers its questions, and the link is cut.
+    async fn cut_off_from_a_silent_arbiter(&self) -> Outcome {
         self.bench.arbiter(Arbiter::Silent).await;
         if self.bench.side() == Side::A {
             self.promote_and_open().await?;
         }
         self.bench.meet().await?;
         self.bench.link(false).await;
+        Ok(())
+    }
+
+    async fn frozen(&self) -> Outcome {
+        self.until("frozen", |found| kernel(found).is_some_and(|kernel| kernel.suspended.fencing))
+            .await
+            .map(drop)
+    }
+
+    async fn go_down_once_the_peer_is_lost(&self) -> Outcome {
+        self.until("lost", |found| connection_state(found, self.peer()) != ConnectionState::Connected)
+            .await?;
+        self.twice(&Step::TakeDown { drbd_name: NAME.to_owned() }).await
+    }
+
+    /// A peer that has booted and knows that it fell behind comes without its disk. It may meet a Primary that still waits for the
+    /// arbiter, and goes on because somebody is there again.
+    async fn a_peer_without_its_disk_that_thaws_a_frozen_primary_has_to_sync(&self) -> Outcome {
+        self.cut_off_from_a_silent_arbiter().await?;
         if self.bench.side() == Side::A {
             let mut writer = self.bench.write(GATE, 3).await;
-            self.until("frozen", |found| kernel(found).is_some_and(|kernel| kernel.suspended.fencing))
-                .await?;
+            self.frozen().await?;
             self.bench.meet().await?;
             self.bench.link(true).await;
             self.until("thawed", |found| kernel(found).is_some_and(|kernel| !kernel.suspended.any())).await?;
@@ -358,9 +375,7 @@ impl<'a> Suite<'a> {
             return self.bench.meet().await;
         }
         let configuration = self.configuration();
-        self.until("lost", |found| connection_state(found, self.peer()) != ConnectionState::Connected)
-            .await?;
-        self.twice(&Step::TakeDown { drbd_name: configuration.drbd_name.clone() }).await?;
+        self.go_down_once_the_peer_is_lost().await?;
         let bring_up = Step::BringUp { configuration: configuration.clone(), attach: false, connect: true };
         self.twice(&bring_up).await?;
         self.bench.meet().await?;
@@ -379,16 +394,10 @@ impl<'a> Suite<'a> {
     /// DRBD does not send again to a peer that has booted: it acknowledges what it holds without having asked anybody, and
     /// the peer, which lacks it, has to be told by its satellite's watch that there was somebody.
     async fn a_frozen_primary_acknowledges_alone_when_it_meets_a_peer_that_has_booted(&self) -> Outcome {
-        self.bench.arbiter(Arbiter::Silent).await;
-        if self.bench.side() == Side::A {
-            self.promote_and_open().await?;
-        }
-        self.bench.meet().await?;
-        self.bench.link(false).await;
+        self.cut_off_from_a_silent_arbiter().await?;
         if self.bench.side() == Side::A {
             let mut writer = self.bench.write(GATE, 7).await;
-            self.until("frozen", |found| kernel(found).is_some_and(|kernel| kernel.suspended.fencing))
-                .await?;
+            self.frozen().await?;
             self.bench.meet().await?; // B has come up alone
             self.bench.link(true).await;
             check(writer.acknowledged().await, || "the write did not end".to_owned())?;
@@ -400,9 +409,7 @@ impl<'a> Suite<'a> {
             return self.bench.meet().await;
         }
         let configuration = self.configuration();
-        self.until("lost", |found| connection_state(found, self.peer()) != ConnectionState::Connected)
-            .await?;
-        self.twice(&Step::TakeDown { drbd_name: configuration.drbd_name.clone() }).await?;
+        self.go_down_once_the_peer_is_lost().await?;
         self.twice(&Step::BringUp { configuration, attach: true, connect: true }).await?;
         let found = self.look().await;
         check(disk(&found) == DiskState::Consistent, || format!("alone it is {:?}", disk(&found)))?;
@@ -422,12 +429,7 @@ impl<'a> Suite<'a> {
     }
 
     async fn the_loser_returns_without_a_reboot(&self) -> Outcome {
-        self.bench.arbiter(Arbiter::Silent).await;
-        if self.bench.side() == Side::A {
-            self.promote_and_open().await?;
-        }
-        self.bench.meet().await?;
-        self.bench.link(false).await;
+        self.cut_off_from_a_silent_arbiter().await?;
         if self.bench.side() == Side::A { self.lose().await } else { self.win().await }
     }
 
