@@ -1,17 +1,19 @@
 //! The top layer: promotion and gate, and the way back.
 //!
 //! It must never promote a node that is not the owner, whose replica may be behind, or whose peer could be
-//! promoted at the same time: every peer is connected, or Raft has it as outdated. Nor may it ask about, or wait
-//! for, a peer that the document does not have any more.
+//! promoted at the same time: every peer is connected, or Raft has it as outdated. Nor may it ask whether it may be
+//! promoted without a peer that can still come, nor ask about, or wait for, one that the document does not have any more.
 
 use crate::{
     desired::{Attachment, Peer, Replica, Volume},
-    drbd::all_disks,
+    drbd::{all_disks, tries},
     observed::{DiskState, GateTable, KernelResource, Looked, OpenerState, ReplicaFound, Role},
     plan::{Next, Plan, Question},
-    situation::{Reunion, Situation, connected},
+    situation::{Arbitration, Reunion, Situation, connected},
     step::{Configuration, Step},
 };
+
+const NO_DISK: &str = "waits for the local disk to become UpToDate";
 
 /// Plans what a Primary needs, and the way down. Waiting here holds up no layer below.
 pub(crate) fn keep(situation: &Situation<'_>, replica: &Replica, plan: &mut Plan) -> Next {
@@ -88,6 +90,7 @@ fn may_promote(
         );
     }
     let mut alone = false;
+    let usable = |disk, alone| disk == DiskState::UpToDate || (alone && disk == DiskState::Consistent);
     for peer in &replica.peers {
         match connected(kernel, &peer.node) {
             Some(found) if found.role == Role::Primary => {
@@ -103,6 +106,13 @@ fn may_promote(
                 if peer.outdated_number.is_none() && !arbitration.overdue.contains(&peer.node) {
                     return plan.wait(format!("waits for the connection to {}", peer.node));
                 }
+                if peer.diskful && !all_disks(replica, kernel, |disk| usable(disk, true)) {
+                    return plan.wait(NO_DISK.to_owned());
+                }
+                // Once it is outdated it must not be the source of a sync to here any more.
+                if peer.diskful && tries(kernel, peer) {
+                    return shut_out_first(arbitration, replica, peer, plan);
+                }
                 // Also where the document has it as outdated: the document may be older than a sync.
                 plan.ask(Question::Outdate { peer: peer.node.clone(), generation: replica.generation });
                 return plan.wait(format!("asks the controllers whether {} may be left behind", peer.node));
@@ -115,16 +125,28 @@ fn may_promote(
     }
     // Also where the last peer was let go of: it was outdated before.
     let met_nobody = alone || replica.peers.is_empty();
-    let usable = |disk| disk == DiskState::UpToDate || (met_nobody && disk == DiskState::Consistent);
-    if !all_disks(replica, kernel, usable) {
-        return plan.wait("waits for the local disk to become UpToDate".to_owned());
+    if !all_disks(replica, kernel, |disk| usable(disk, met_nobody)) {
+        return plan.wait(NO_DISK.to_owned());
     }
     // A granted Outdate has shown that this node is the owner.
     if !arbitration.confirmed && !alone {
-        plan.ask(Question::ConfirmOwner { generation: replica.generation });
-        return plan.wait("asks the controllers whether this node still owns the resource".to_owned());
+        return confirm(replica, plan);
     }
     Next::Above
+}
+
+/// The connection to a peer that is about to be left behind is taken down by the layer below, once a controller has said
+/// that this node may ask.
+fn shut_out_first(arbitration: &Arbitration, replica: &Replica, peer: &Peer, plan: &mut Plan) -> Next {
+    if arbitration.leaves(peer) {
+        return plan.wait(format!("takes the connection to {} down, to go on without it", peer.node));
+    }
+    confirm(replica, plan)
+}
+
+fn confirm(replica: &Replica, plan: &mut Plan) -> Next {
+    plan.ask(Question::ConfirmOwner { generation: replica.generation });
+    plan.wait("asks the controllers whether this node still owns the resource".to_owned())
 }
 
 /// A Primary that the kernel froze for fencing while no helper waits any more: asks in its place.

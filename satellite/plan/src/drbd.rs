@@ -146,16 +146,13 @@ pub(crate) fn tries(kernel: &KernelResource, peer: &Peer) -> bool {
     !matches!(connection, None | Some(ConnectionState::StandAlone))
 }
 
-/// Whoever is about to take a resource over, or has the right to write and is not promoted yet, does not let the node
-/// that it takes it from connect: a Primary that has crashed and is back would be the source of a sync, and should it
-/// fail again in that sync, no complete copy would be left. Promoted, this side begins a new generation and is the
-/// source itself.
+/// Whoever is about to take a resource over, or to go on without its peer, and is not promoted yet, does not let that one
+/// connect: a Primary that has crashed and is back would be the source of a sync, and should it fail again in that sync,
+/// no complete copy would be left. Promoted, this side begins a new generation and is the source itself.
 fn is_kept_away(situation: &Situation<'_>, replica: &Replica, peer: &Peer) -> bool {
-    let has_taken_over = replica.owner == situation.node
-        && replica.attachment == Attachment::Attached
-        && peer.outdated_number.is_some()
-        && !situation.arbitration.refused.contains_key(&peer.node);
-    peer.diskful && (peer.kept_away.is_some() || has_taken_over) && !situation.behind(replica)
+    let owns = replica.owner == situation.node && replica.attachment == Attachment::Attached;
+    let goes_on_alone = owns && situation.arbitration.leaves(peer);
+    peer.diskful && (peer.kept_away.is_some() || goes_on_alone) && !situation.behind(replica)
 }
 
 /// Whether the peer is kept away and can be: a sync that has begun is left to end. A disk that is about to be attached

@@ -117,13 +117,21 @@ impl Inquiry {
         for (peer, number) in self.desk.take_grants(drbd_name, replica.generation) {
             self.granted(peer, number);
         }
+        let asked = self.asking.keys().filter_map(|question| match question {
+            Question::Outdate { peer, .. } => Some(peer.clone()),
+            Question::ConfirmOwner { .. } => None,
+        });
+        self.known.asked = asked.collect();
         self.known.confirmed = self.confirmed_at.is_some_and(|at| now < at + CONFIRMED);
         self.forget_what_no_longer_stands(revision, now);
         let left_to_helper = self.desk.left_to_helper_until(drbd_name);
         self.known.helper_asks = left_to_helper.is_some();
         match &observation.found.kernel {
             Looked::Present(kernel) => self.meet_peers(replica, kernel, revision, now),
-            Looked::Absent | Looked::Unknown(_) => self.unconnected.clear(),
+            Looked::Absent | Looked::Unknown(_) => {
+                self.unconnected.clear();
+                self.known.overdue.clear();
+            }
         }
         let own = replica.drbd.as_ref().map(|drbd| drbd.node.as_str());
         let is_apart =

@@ -19,7 +19,7 @@ use stateright::{Checker, HasDiscoveries, Model, Property};
 
 use crate::{
     raft::StateMachine,
-    steps::{Arbiter, NO_WRITE_IS_LOST, OWNER_IS_NO_TARGET, Planted},
+    steps::{Arbiter, NO_WRITE_IS_LOST, NONE_IS_LEFT_BEHIND_IN_SECRET, OWNER_IS_NO_TARGET, Planted},
     world::Budget,
 };
 
@@ -131,6 +131,14 @@ fn a_consumer_moves_in_order_while_the_link_breaks() {
 }
 
 #[test]
+fn a_consumer_moves_in_order_while_a_node_crashes() {
+    check(
+        Budget { crashes: 1, detaches: 1, ..NOTHING },
+        &[witnesses::nobody_owns_it, witnesses::the_peer_owns_it],
+    );
+}
+
+#[test]
 fn messages_come_twice() {
     check(Budget { cuts: 1, duplicates: 1, ..NOTHING }, &[witnesses::the_loser_has_returned]);
 }
@@ -162,6 +170,15 @@ fn a_take_over_that_ignored_its_claim_would_leave_no_copy_that_counts() {
 }
 
 #[test]
+fn a_question_before_the_peer_is_kept_away_would_leave_no_copy_that_counts() {
+    find_broken(
+        OWNER_IS_NO_TARGET,
+        Planted::AsksBeforeKeepingAway,
+        Budget { crashes: 1, detaches: 1, ..NOTHING },
+    );
+}
+
+#[test]
 fn a_synced_that_ignored_its_number_would_lose_writes() {
     find(Planted::SyncedIgnoresItsNumber, Budget { cuts: 2, ..NOTHING });
 }
@@ -175,8 +192,12 @@ fn a_promotion_that_trusted_its_document_would_lose_writes() {
 }
 
 #[test]
-fn a_yes_that_outlived_a_report_would_lose_writes() {
-    find(Planted::YesOutlivesAReport, Budget { cuts: 2, detaches: 1, generations: 3, ..NOTHING });
+fn a_yes_that_outlived_a_report_would_leave_a_peer_behind_in_secret() {
+    find_broken(
+        NONE_IS_LEFT_BEHIND_IN_SECRET,
+        Planted::YesOutlivesAReport,
+        Budget { cuts: 2, detaches: 1, generations: 3, ..NOTHING },
+    );
 }
 
 #[test]

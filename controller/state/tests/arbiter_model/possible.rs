@@ -68,7 +68,7 @@ impl Arbiter {
         if !node.keeps_away && !node.connected && node.wants_to_keep_away() {
             steps.push(Step::KeepAway(id));
         }
-        if node.keeps_away && !node.wants_to_keep_away() {
+        if node.keeps_away && (!node.wants_to_keep_away() || node.may_give_up()) {
             steps.push(Step::LetCome(id));
         }
         let (reports_away, claim) = match world.raft.claim {
@@ -204,7 +204,10 @@ impl Arbiter {
         match node.primary {
             // The helper blocks until it has an answer; after a no it is not called again.
             Some(_) => node.frozen && node.asking,
-            None => node.is_attached_at().is_some(),
+            None => {
+                node.is_attached_at().is_some()
+                    && (node.keeps_away || self.planted == Planted::AsksBeforeKeepingAway)
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use crate::{
 };
 
 pub const NO_WRITE_IS_LOST: &str = "who can acknowledge has every acknowledged write";
+pub const NONE_IS_LEFT_BEHIND_IN_SECRET: &str = "who acknowledges alone has its peer held for behind";
 pub const OWNER_IS_NO_TARGET: &str =
     "no outdated copy is the source of a sync to the owner's, but for one whose disk had failed";
 
@@ -31,6 +32,8 @@ pub enum Planted {
     DownBeforeOutdate,
     /// The leader proposes a take-over when it is claimed, before the node was seen to keep the owner away.
     TakeOverWithoutKeepingAway,
+    /// A satellite asks whether it may be promoted without its peer while that one can still come.
+    AsksBeforeKeepingAway,
     /// Raft takes a take-over for whatever claim of that node stands.
     TakeOverIgnoresItsClaim,
     /// After its disk failed a copy comes back without its peer as if nothing had been.
@@ -164,7 +167,7 @@ impl Model for Arbiter {
             Property::always("never two that can acknowledge", |_, world: &World| {
                 !(0..2).all(|node| world.can_acknowledge(node))
             }),
-            Property::always("who acknowledges alone has its peer held for behind", |_, world: &World| {
+            Property::always(NONE_IS_LEFT_BEHIND_IN_SECRET, |_, world: &World| {
                 !world.wrong.acknowledged_alone_in_secret
             }),
             Property::always(

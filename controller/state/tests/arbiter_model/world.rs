@@ -290,14 +290,21 @@ impl Node {
         }
     }
 
-    /// Whether its satellite is to keep the other node away: it is about to take over from it, or has done so and is
-    /// not promoted yet. A copy that may be behind needs the other one.
+    /// Whether its satellite is to keep the other node away: it is about to take over from it, or to go on without it, or
+    /// has the right to and is not promoted yet. A copy that may be behind needs the other one.
     pub fn wants_to_keep_away(&self) -> bool {
-        let has_taken_over = self.is_attached_at().is_some() && self.document.peer_is_outdated;
-        (self.document.claims || has_taken_over)
+        let goes_on_alone =
+            self.is_attached_at().is_some() && (self.document.peer_is_outdated || self.confirmed);
+        (self.document.claims || goes_on_alone)
             && self.primary.is_none()
             && !self.latched
             && self.disk == Disk::UpToDate
+    }
+
+    /// Whether it may let the other node come although it still has the right to write: nobody was asked, or the answer was
+    /// no.
+    pub fn may_give_up(&self) -> bool {
+        !self.document.claims && !self.document.peer_is_outdated && !self.asking && !self.granted
     }
 
     /// Its own disk has it that this copy may lack something.

@@ -73,26 +73,33 @@ fn without_its_peer_a_node_is_promoted_only_after_the_peer_was_outdated_for_that
 
     let mut overdue = scene.clone();
     overdue.arbitration.overdue.insert("n2".into());
-    assert_eq!((overdue.plan().questions, overdue.actions().len()), (outdate_n2(), 0));
-
     // The document may be older than a sync that made the peer current again.
     let mut in_document = scene.clone();
     in_document.peer_outdated_in_document(40);
-    assert_eq!(
-        (in_document.plan().questions, in_document.actions()),
-        (outdate_n2(), vec!["turn-away".into()])
-    );
+    for mut asking in [overdue.clone(), in_document] {
+        assert_eq!((asking.plan().questions, asking.actions()), (vec![], vec!["turn-away".into()]));
+        assert_eq!(asking.waits(), "takes the connection to n2 down, to go on without it");
+        asking.peer().connection = ConnectionState::StandAlone;
+        assert_eq!((asking.plan().questions, asking.actions().len()), (outdate_n2(), 0));
 
-    let mut refused = in_document.clone();
-    refused.arbitration.refused.insert("n2".into(), "n2 owns it".into());
-    assert_eq!((refused.plan().questions, refused.actions().len()), (vec![], 0));
-    assert_eq!(refused.waits(), "may not go on without n2: n2 owns it");
+        let mut refused = asking.clone();
+        refused.arbitration.refused.insert("n2".into(), "n2 owns it".into());
+        assert_eq!((refused.plan().questions, refused.actions()), (vec![], vec!["connect".into()]));
+        refused.peer().connection = ConnectionState::Connecting;
+        assert_eq!((refused.plan().questions, refused.actions().len()), (vec![], 0));
+        assert_eq!(refused.waits(), "may not go on without n2: n2 owns it");
+    }
+    let mut diskless = overdue;
+    diskless.peer().connection = ConnectionState::StandAlone;
+    diskless.disk(DiskState::Negotiating);
+    assert_eq!((diskless.plan().questions, diskless.actions().len()), (vec![], 0));
 
     let mut granted = scene.clone();
     granted.arbitration.confirmed = false;
     granted.grant("n2", 41);
     let promoted = &["turn-away", "promote", "open-gate"][..];
-    for (number, expected) in [(0, &[][..]), (40, &["turn-away"]), (41, promoted), (42, promoted)] {
+    for (number, expected) in [(0, &["turn-away"][..]), (40, &["turn-away"]), (41, promoted), (42, promoted)]
+    {
         granted.peer_outdated_in_document(number);
         assert_eq!(granted.actions(), expected, "outdated by {number} in the document");
         assert_eq!(granted.plan().questions, []);
@@ -145,6 +152,37 @@ fn who_may_write_and_is_not_promoted_yet_keeps_an_outdated_peer_away() {
             all.extend(scene.actions());
         }
         assert_eq!(all, expected, "{what}");
+    }
+}
+
+#[test]
+fn a_peer_is_shut_out_on_a_controllers_word_and_until_the_answer() {
+    let mut scene = Scene::owned();
+    scene.cut();
+    scene.arbitration.overdue.insert("n2".into());
+    // With nobody there to ask, the two can still meet.
+    let confirm = vec![Question::ConfirmOwner { generation: OwnerGeneration::new(3) }];
+    assert_eq!((scene.plan().questions, scene.actions().len()), (confirm, 0));
+
+    type Change = fn(&mut Scene);
+    let cases: [(&str, bool, Change); 5] = [
+        ("a controller has just confirmed the right", true, |scene| scene.arbitration.confirmed = true),
+        ("the answer is under way, however long", true, |scene| {
+            scene.arbitration.asked.insert("n2".into());
+        }),
+        ("the answer is yes", true, |scene| scene.grant("n2", 41)),
+        ("nobody has said anything for a while", false, |_| {}),
+        ("another has the right", false, |scene| {
+            scene.arbitration.confirmed = true;
+            scene.wanted.owner = "n2".into();
+        }),
+    ];
+    for (what, is_shut_out, change) in cases {
+        let mut scene = scene.clone();
+        change(&mut scene);
+        assert_eq!(scene.actions(), if is_shut_out { &["turn-away"][..] } else { &[] }, "{what}");
+        scene.peer().connection = ConnectionState::StandAlone;
+        assert_eq!(scene.actions(), if is_shut_out { &[][..] } else { &["connect"] }, "{what}");
     }
 }
 

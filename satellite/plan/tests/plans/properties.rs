@@ -1,7 +1,7 @@
 //! What never happens, whatever is wanted, found, remembered and answered.
 
 use hawser_plan::{
-    Action, Note, Plan,
+    Action, Note, Plan, Question,
     observed::{
         BackingFound, ConnectionState, DiskState, GateFound, GateTable, KernelPeer, KernelPeerVolume,
         KernelResource, KernelVolume, Looked, Met, Opener, OpenerState, ReplicaFound, Role, Suspended, Watch,
@@ -149,14 +149,15 @@ fn scene() -> impl Strategy<Value = Scene> {
     let nodes = || btree_set(select(vec!["n1".to_owned(), "n2".to_owned()]), 0..3);
     let numbers = || select(vec![39, 40, 41]);
     let granted = (nodes(), numbers());
-    let arbitration = (any::<bool>(), granted, numbers(), nodes(), any::<bool>(), nodes()).prop_map(
-        |(confirmed, (granted, number), reported, refused, helper_asks, overdue)| Arbitration {
+    let arbitration = (any::<bool>(), granted, numbers(), nodes(), any::<bool>(), nodes(), nodes()).prop_map(
+        |(confirmed, (granted, number), reported, refused, helper_asks, overdue, asked)| Arbitration {
             confirmed,
             granted: granted.into_iter().map(|node| (node, OutdateNumber::new(number))).collect(),
             reported: [("n2".to_owned(), Revision::new(reported))].into(),
             refused: refused.into_iter().map(|node| (node, "no".to_owned())).collect(),
             helper_asks,
             overdue,
+            asked,
             synced: false,
         },
     );
@@ -427,7 +428,7 @@ proptest! {
     }
 
     #[test]
-    fn only_a_peer_that_is_away_and_is_taken_over_from_is_kept_away_and_only_until_the_promotion(scene in scene()) {
+    fn only_a_peer_that_is_away_and_is_about_to_be_left_behind_is_kept_away_and_only_until_the_promotion(scene in scene()) {
         let plan = scene.plan();
         if !has(&plan, "turn-away") {
             return Ok(());
@@ -436,10 +437,28 @@ proptest! {
         prop_assert!(kernel.peers["n2"].connection != ConnectionState::Connected);
         prop_assert!(kernel.role != Role::Primary);
         prop_assert!(scene.wanted.outdated_number().is_none() && !scene.remembered.behind);
-        let has_taken_over = scene.wanted.owner == "n1"
+        let Arbitration { confirmed, granted, refused, overdue, asked, .. } = &scene.arbitration;
+        let leaves = scene.wanted.peers[1].outdated_number().is_some()
+            || granted.contains_key("n2")
+            || asked.contains("n2")
+            || (*confirmed && overdue.contains("n2"));
+        let goes_on_alone = scene.wanted.owner == "n1"
             && scene.wanted.attachment() == DesiredAttachment::Attached
-            && scene.wanted.peers[1].outdated_number().is_some();
-        prop_assert!(has_taken_over || scene.wanted.peers[1].claim_number != 0);
+            && !refused.contains_key("n2")
+            && leaves;
+        prop_assert!(goes_on_alone || scene.wanted.peers[1].claim_number != 0);
+    }
+
+    #[test]
+    fn nobody_asks_for_a_promotion_without_a_peer_that_can_still_come(scene in scene()) {
+        let about_n2 = |question: &Question| matches!(question, Question::Outdate { peer, .. } if peer == "n2");
+        let Some(kernel) = scene.found.kernel.present().filter(|kernel| kernel.role != Role::Primary) else {
+            return Ok(());
+        };
+        let connection = kernel.peers.get("n2").map(|peer| peer.connection);
+        if connection != Some(ConnectionState::Connected) && scene.plan().questions.iter().any(about_n2) {
+            prop_assert!(matches!(connection, None | Some(ConnectionState::StandAlone)), "{:?}", connection);
+        }
     }
 
     #[test]
