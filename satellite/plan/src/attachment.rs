@@ -130,7 +130,8 @@ fn may_promote(
     }
     // A granted Outdate has shown that this node is the owner.
     if !arbitration.confirmed && !alone {
-        return confirm(replica, plan);
+        plan.ask(Question::ConfirmOwner { generation: replica.generation });
+        return plan.wait("asks the controllers whether this node still owns the resource".to_owned());
     }
     Next::Above
 }
@@ -139,14 +140,13 @@ fn may_promote(
 /// that this node may ask.
 fn shut_out_first(arbitration: &Arbitration, replica: &Replica, peer: &Peer, plan: &mut Plan) -> Next {
     if arbitration.leaves(peer) {
-        return plan.wait(format!("takes the connection to {} down, to go on without it", peer.node));
+        return plan.wait(format!("shuts {} out, to ask whether it may be left behind", peer.node));
     }
-    confirm(replica, plan)
-}
-
-fn confirm(replica: &Replica, plan: &mut Plan) -> Next {
     plan.ask(Question::ConfirmOwner { generation: replica.generation });
-    plan.wait("asks the controllers whether this node still owns the resource".to_owned())
+    plan.wait(format!(
+        "{} is not connected; asks the controllers whether this node still owns the resource",
+        peer.node
+    ))
 }
 
 /// A Primary that the kernel froze for fencing while no helper waits any more: asks in its place.

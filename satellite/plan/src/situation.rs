@@ -60,8 +60,9 @@ pub struct Arbitration {
     pub helper_asks: bool,
     /// Peers that have had the time to connect and are not connected.
     pub overdue: BTreeSet<String>,
-    /// Peers of which the arbiter has been asked whether they are behind, and has not answered yet.
-    pub asked: BTreeSet<String>,
+    /// Peers that do not connect and that the owner is about to go on without: on a controller's word of a moment ago, and
+    /// from the question on until its answer.
+    pub shut_out: BTreeSet<String>,
     /// The document has cleared an `Outdate` of this node's own copy that this satellite had asked for, and the two have been
     /// connected ever since. Only the reports of both sides do that, or a person who has given the other one up.
     pub synced: bool,
@@ -78,12 +79,11 @@ impl Arbitration {
     }
 
     /// Whether an owner goes on, or is about to ask whether it may go on, without `peer`: then that one must not come any
-    /// more. Before it asks, that rests on a controller's word of a moment ago: while all are gone, no peer is shut out.
+    /// more.
     pub(crate) fn leaves(&self, peer: &Peer) -> bool {
         let node = &peer.node;
-        let asks = self.asked.contains(node) || self.granted.contains_key(node);
-        !self.refused.contains_key(node)
-            && (peer.outdated_number.is_some() || asks || (self.confirmed && self.overdue.contains(node)))
+        let is_left = peer.outdated_number.is_some() || self.granted.contains_key(node);
+        (is_left || self.shut_out.contains(node)) && !self.refused.contains_key(node)
     }
 }
 

@@ -33,9 +33,12 @@ const STANDS: Duration = Duration::from_secs(10);
 /// Between two looks whether the document has come that has a grant's `Outdate`. It wakes its worker; only one
 /// in which that entry is cleared already may look to the worker as if nothing had changed.
 const UNHEARD: Duration = Duration::from_secs(1);
-/// For this long a controller's word that a generation stands is good for a promotion: what keeps it waiting for
-/// longer gives another node the time to take over.
+/// For this long a controller's word that a generation stands is good for a promotion, and for beginning to shut a peer
+/// out: what keeps it waiting for longer gives another node the time to take over.
 const CONFIRMED: Duration = Duration::from_secs(5);
+/// For this long a peer stays shut out although nothing was asked yet: time for a busy node to take its end down and to
+/// look again.
+const SHUT_OUT: Duration = Duration::from_secs(30);
 
 /// The questions of one worker.
 pub(super) struct Inquiry {
@@ -53,6 +56,8 @@ pub(super) struct Inquiry {
     /// back: the leader does so only after a report under its number that shows both nodes connected.
     met: BTreeMap<String, Revision>,
     unconnected: BTreeMap<String, Instant>,
+    /// When a controller's word last was good for shutting a peer out.
+    shut_out_at: BTreeMap<String, Instant>,
     asking: BTreeMap<Question, AbortHandle>,
     answers: JoinSet<(Question, Answer)>,
 }
@@ -70,6 +75,7 @@ impl Inquiry {
             granted_at: BTreeMap::new(),
             met: BTreeMap::new(),
             unconnected: BTreeMap::new(),
+            shut_out_at: BTreeMap::new(),
             asking: BTreeMap::new(),
             answers: JoinSet::new(),
         }
@@ -104,6 +110,7 @@ impl Inquiry {
             let own = desired.replica().and_then(|replica| replica.drbd.as_ref()).map(|drbd| &drbd.node);
             self.known.granted.retain(|node, _| Some(node) == own);
             self.confirmed_at = fresh.then(Instant::now);
+            self.shut_out_at.clear();
         }
         self.known.refused.clear();
         self.refused_at.clear();
@@ -117,22 +124,20 @@ impl Inquiry {
         for (peer, number) in self.desk.take_grants(drbd_name, replica.generation) {
             self.granted(peer, number);
         }
-        let asked = self.asking.keys().filter_map(|question| match question {
-            Question::Outdate { peer, .. } => Some(peer.clone()),
-            Question::ConfirmOwner { .. } => None,
-        });
-        self.known.asked = asked.collect();
         self.known.confirmed = self.confirmed_at.is_some_and(|at| now < at + CONFIRMED);
         self.forget_what_no_longer_stands(revision, now);
         let left_to_helper = self.desk.left_to_helper_until(drbd_name);
         self.known.helper_asks = left_to_helper.is_some();
         match &observation.found.kernel {
             Looked::Present(kernel) => self.meet_peers(replica, kernel, revision, now),
-            Looked::Absent | Looked::Unknown(_) => {
+            Looked::Absent => {
                 self.unconnected.clear();
                 self.known.overdue.clear();
             }
+            // What was seen before is the best that is known: a peer must not be let in for a look that failed.
+            Looked::Unknown(_) => {}
         }
+        self.shut_out(now);
         let own = replica.drbd.as_ref().map(|drbd| drbd.node.as_str());
         let is_apart =
             replica.peers.iter().any(|peer| peer.diskful && self.unconnected.contains_key(&peer.node));
@@ -145,7 +150,27 @@ impl Inquiry {
         let unheard = self.known.granted.values().any(|number| number.revision() > revision);
         let overdue = self.unconnected.values().map(|since| *since + OVERDUE).filter(|at| *at > now);
         let stale = self.refused_at.values().map(|at| *at + STANDS);
-        overdue.chain(stale).chain(left_to_helper).chain(unheard.then(|| now + UNHEARD)).min()
+        let let_in = self.shut_out_at.values().map(|at| *at + SHUT_OUT).filter(|at| *at > now);
+        overdue.chain(stale).chain(let_in).chain(left_to_helper).chain(unheard.then(|| now + UNHEARD)).min()
+    }
+
+    /// Whom an owner keeps from coming, because it is about to ask whether it may go on without that peer: from a
+    /// controller's word on, for as long as it takes to ask, and then until the answer. A question that is under way may
+    /// be answered with yes at any time.
+    fn shut_out(&mut self, now: Instant) {
+        if self.known.confirmed {
+            self.shut_out_at.extend(self.known.overdue.iter().map(|peer| (peer.clone(), now)));
+        }
+        let known = &self.known;
+        let asks = |peer: &String| {
+            let is_about = |question: &Question| matches!(question, Question::Outdate { peer: about, .. } if about == peer);
+            known.granted.contains_key(peer) || self.asking.keys().any(is_about)
+        };
+        self.shut_out_at.retain(|peer, at| {
+            let is_away = self.unconnected.contains_key(peer) && !known.refused.contains_key(peer);
+            is_away && (asks(peer) || now < *at + SHUT_OUT)
+        });
+        self.known.shut_out = self.shut_out_at.keys().cloned().collect();
     }
 
     /// This replica has just fallen behind: what was said of its copy before proves nothing any more.

@@ -244,6 +244,55 @@ async fn an_old_refusal_is_no_reason_to_look_again_and_again() {
     assert!(inquiry.known().refused.is_empty());
 }
 
+fn confirm(inquiry: &mut Inquiry, replica: &Replica) {
+    let question = Question::ConfirmOwner { generation: GENERATION };
+    inquiry.ask(replica, std::slice::from_ref(&question));
+    inquiry.note(question, Answer::Yes(OutdateNumber::new(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_is_shut_out_from_a_controllers_word_on_until_the_answer() {
+    let (mut inquiry, _) = inquiry();
+    let desired = wanted(0, 0);
+    let Desired::Replica(replica) = &desired else { unreachable!("it is no removal") };
+    let question = Question::Outdate { peer: "n2".to_owned(), generation: GENERATION };
+    let is_shut_out = |inquiry: &mut Inquiry, observation: &Observation| {
+        inquiry.observed(&desired, observation);
+        inquiry.known().shut_out.contains("n2")
+    };
+    let (away, connected) = (seen(44, ConnectionState::Connecting), seen(44, ConnectionState::Connected));
+    let mut failed = seen(44, ConnectionState::Connecting);
+    failed.found.kernel = Looked::Unknown("events2 failed".to_owned());
+    inquiry.document_changed(&desired, true);
+    assert!(!is_shut_out(&mut inquiry, &away), "it may still come");
+    tokio::time::advance(OVERDUE).await;
+    assert!(!is_shut_out(&mut inquiry, &away), "the document is too old for that by now");
+
+    confirm(&mut inquiry, replica);
+    assert!(is_shut_out(&mut inquiry, &away));
+    tokio::time::advance(SHUT_OUT / 2).await;
+    assert!(is_shut_out(&mut inquiry, &away), "a busy node needs its time");
+    assert!(!is_shut_out(&mut inquiry, &connected), "it was here before");
+
+    tokio::time::advance(OVERDUE).await;
+    is_shut_out(&mut inquiry, &away);
+    tokio::time::advance(OVERDUE).await;
+    confirm(&mut inquiry, replica);
+    let look_again = inquiry.observed(&desired, &away);
+    assert!(look_again.is_some_and(|at| at <= Instant::now() + SHUT_OUT), "{look_again:?}");
+    tokio::time::advance(SHUT_OUT).await;
+    assert!(!is_shut_out(&mut inquiry, &away), "nothing was asked");
+
+    confirm(&mut inquiry, replica);
+    assert!(is_shut_out(&mut inquiry, &away));
+    inquiry.ask(replica, std::slice::from_ref(&question));
+    tokio::time::advance(SHUT_OUT * 10).await;
+    assert!(is_shut_out(&mut inquiry, &away), "the question may be committed at any time");
+    assert!(is_shut_out(&mut inquiry, &failed), "nothing is known to have changed");
+    inquiry.note(question, Answer::No("n2 owns it".to_owned()));
+    assert!(!is_shut_out(&mut inquiry, &away));
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_answer_is_waited_for_and_one_to_a_withdrawn_question_is_not() {
     let prompts = Arc::new(tokio::sync::Semaphore::new(0));

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use hawser_plan::{
     Action, Note, Plan,
     desired::{Attachment, Desired},
+    observed::Looked,
     plan,
     situation::Situation,
     step::Step,
@@ -173,7 +174,10 @@ impl Worker {
         if plan.removed {
             self.shared.board.put_removed(&self.key, observation.version);
         }
-        if let Desired::Replica(replica) = desired {
+        // After a look that failed nothing is known to be wanted no more: what is under way may be committed all the same.
+        if let Desired::Replica(replica) = desired
+            && !matches!(observation.found.kernel, Looked::Unknown(_))
+        {
             self.inquiry.ask(replica, &plan.questions);
         }
         if plan.actions.is_empty() {

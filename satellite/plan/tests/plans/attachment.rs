@@ -73,12 +73,13 @@ fn without_its_peer_a_node_is_promoted_only_after_the_peer_was_outdated_for_that
 
     let mut overdue = scene.clone();
     overdue.arbitration.overdue.insert("n2".into());
+    overdue.arbitration.shut_out.insert("n2".into());
     // The document may be older than a sync that made the peer current again.
     let mut in_document = scene.clone();
     in_document.peer_outdated_in_document(40);
     for mut asking in [overdue.clone(), in_document] {
         assert_eq!((asking.plan().questions, asking.actions()), (vec![], vec!["turn-away".into()]));
-        assert_eq!(asking.waits(), "takes the connection to n2 down, to go on without it");
+        assert_eq!(asking.waits(), "shuts n2 out, to ask whether it may be left behind");
         asking.peer().connection = ConnectionState::StandAlone;
         assert_eq!((asking.plan().questions, asking.actions().len()), (outdate_n2(), 0));
 
@@ -93,6 +94,9 @@ fn without_its_peer_a_node_is_promoted_only_after_the_peer_was_outdated_for_that
     diskless.peer().connection = ConnectionState::StandAlone;
     diskless.disk(DiskState::Negotiating);
     assert_eq!((diskless.plan().questions, diskless.actions().len()), (vec![], 0));
+    diskless.remembered.current_in_boot = false;
+    diskless.disk(DiskState::Inconsistent);
+    assert_eq!((diskless.plan().questions, diskless.actions()), (vec![], vec!["connect".into()]));
 
     let mut granted = scene.clone();
     granted.arbitration.confirmed = false;
@@ -156,25 +160,34 @@ fn who_may_write_and_is_not_promoted_yet_keeps_an_outdated_peer_away() {
 }
 
 #[test]
-fn a_peer_is_shut_out_on_a_controllers_word_and_until_the_answer() {
+fn a_peer_that_does_not_connect_is_shut_out_only_after_a_controllers_word() {
     let mut scene = Scene::owned();
     scene.cut();
     scene.arbitration.overdue.insert("n2".into());
     // With nobody there to ask, the two can still meet.
     let confirm = vec![Question::ConfirmOwner { generation: OwnerGeneration::new(3) }];
     assert_eq!((scene.plan().questions, scene.actions().len()), (confirm, 0));
+    assert!(scene.waits().starts_with("n2 is not connected; asks"), "{}", scene.waits());
 
     type Change = fn(&mut Scene);
-    let cases: [(&str, bool, Change); 5] = [
-        ("a controller has just confirmed the right", true, |scene| scene.arbitration.confirmed = true),
-        ("the answer is under way, however long", true, |scene| {
-            scene.arbitration.asked.insert("n2".into());
+    let cases: [(&str, bool, Change); 6] = [
+        ("the question may be asked, or is under way", true, |scene| {
+            scene.arbitration.shut_out.insert("n2".into());
         }),
         ("the answer is yes", true, |scene| scene.grant("n2", 41)),
+        ("the answer is no", false, |scene| {
+            scene.arbitration.shut_out.insert("n2".into());
+            scene.arbitration.refused.insert("n2".into(), "n2 owns it".into());
+        }),
         ("nobody has said anything for a while", false, |_| {}),
         ("another has the right", false, |scene| {
-            scene.arbitration.confirmed = true;
+            scene.arbitration.shut_out.insert("n2".into());
             scene.wanted.owner = "n2".into();
+        }),
+        ("this side has no usable disk", false, |scene| {
+            scene.arbitration.shut_out.insert("n2".into());
+            scene.remembered.current_in_boot = false;
+            scene.disk(DiskState::Inconsistent);
         }),
     ];
     for (what, is_shut_out, change) in cases {

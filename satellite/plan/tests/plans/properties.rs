@@ -150,14 +150,14 @@ fn scene() -> impl Strategy<Value = Scene> {
     let numbers = || select(vec![39, 40, 41]);
     let granted = (nodes(), numbers());
     let arbitration = (any::<bool>(), granted, numbers(), nodes(), any::<bool>(), nodes(), nodes()).prop_map(
-        |(confirmed, (granted, number), reported, refused, helper_asks, overdue, asked)| Arbitration {
+        |(confirmed, (granted, number), reported, refused, helper_asks, overdue, shut_out)| Arbitration {
             confirmed,
             granted: granted.into_iter().map(|node| (node, OutdateNumber::new(number))).collect(),
             reported: [("n2".to_owned(), Revision::new(reported))].into(),
             refused: refused.into_iter().map(|node| (node, "no".to_owned())).collect(),
             helper_asks,
             overdue,
-            asked,
+            shut_out,
             synced: false,
         },
     );
@@ -437,11 +437,10 @@ proptest! {
         prop_assert!(kernel.peers["n2"].connection != ConnectionState::Connected);
         prop_assert!(kernel.role != Role::Primary);
         prop_assert!(scene.wanted.outdated_number().is_none() && !scene.remembered.behind);
-        let Arbitration { confirmed, granted, refused, overdue, asked, .. } = &scene.arbitration;
+        let Arbitration { granted, refused, shut_out, .. } = &scene.arbitration;
         let leaves = scene.wanted.peers[1].outdated_number().is_some()
             || granted.contains_key("n2")
-            || asked.contains("n2")
-            || (*confirmed && overdue.contains("n2"));
+            || shut_out.contains("n2");
         let goes_on_alone = scene.wanted.owner == "n1"
             && scene.wanted.attachment() == DesiredAttachment::Attached
             && !refused.contains_key("n2")
