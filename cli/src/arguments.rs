@@ -2,16 +2,17 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use jiff::SignedDuration;
 
 use crate::{
-    cluster, configuration,
+    cluster, completion, configuration,
     context::Context,
     events::Events,
     failure::Failure,
     noun::{attachment, group, node, operation, pool, replica, resource},
     output::{Format, Screen},
+    shell, short_names,
 };
 
 const AFTER_HELP: &str = "\
@@ -50,7 +51,7 @@ pub(crate) struct Options {
     /// Ask these controllers (host:port, separated by commas) instead of those of the configuration
     #[arg(long, global = true, value_name = "LIST", value_delimiter = ',')]
     controllers: Vec<String>,
-    /// Form of the answer; json is stable and made for programs
+    /// Form of the answer; json and yaml are stable and made for programs
     #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORM")]
     output: Format,
     /// Do not wait for the operation that a change starts; print its id
@@ -91,14 +92,29 @@ enum Noun {
     /// The cluster itself: certificates and controllers
     #[command(subcommand)]
     Cluster(cluster::Verb),
+    Completion(shell::Completion),
+    Manual(shell::Manual),
 }
 
 impl Arguments {
+    /// The command line that is parsed, completed and described.
+    pub(crate) fn line() -> Command {
+        completion::with_names(short_names::with_short_names(Self::command()))
+    }
+
+    /// The command line of this process, which ends with exit code 2 where that cannot be understood.
+    pub(crate) fn of_process() -> Self {
+        Self::from_arg_matches(&Self::line().get_matches()).unwrap_or_else(|error| error.exit())
+    }
+
     /// Does what the command line says.
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let screen = Screen::of_process(self.options.output);
-        if let Noun::Cluster(cluster::Verb::Local(verb)) = self.noun {
-            return verb.run(&screen);
+        match self.noun {
+            Noun::Cluster(cluster::Verb::Local(verb)) => return verb.run(&screen),
+            Noun::Completion(verb) => return verb.run(&screen),
+            Noun::Manual(verb) => return verb.run(&screen),
+            _ => {}
         }
         let context = self.options.context(screen)?;
         match self.noun {
@@ -112,6 +128,8 @@ impl Arguments {
             Noun::Events(verb) => verb.run(&context).await,
             Noun::Cluster(cluster::Verb::Remote(verb)) => verb.run(&context).await,
             Noun::Cluster(cluster::Verb::Local(verb)) => verb.run(&context.screen),
+            Noun::Completion(verb) => verb.run(&context.screen),
+            Noun::Manual(verb) => verb.run(&context.screen),
         }
     }
 }
@@ -134,14 +152,13 @@ fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use clap::CommandFactory;
     use hawser_hostile::{check, texts};
 
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Arguments::command().debug_assert();
+        Arguments::line().debug_assert();
     }
 
     #[test]
@@ -157,7 +174,7 @@ mod tests {
                 assert!(help.contains(shown), "the example of `{shown}` does not use it: {help}");
             }
         }
-        check(&Arguments::command(), "");
+        check(&Arguments::line(), "");
     }
 
     #[test]
@@ -190,7 +207,7 @@ mod tests {
         ];
         check(&texts(&samples, &["--", "-o", "--size", "=", "--help"]), |line| {
             let words = std::iter::once("hawser").chain(line.split(' '));
-            if let Err(refused) = Arguments::command().try_get_matches_from(words) {
+            if let Err(refused) = Arguments::line().try_get_matches_from(words) {
                 assert!(!refused.to_string().is_empty());
             }
         });

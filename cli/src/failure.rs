@@ -68,6 +68,8 @@ pub(crate) enum Failure {
     Screen(#[from] io::Error),
     #[error("the answer cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
+    #[error("the answer cannot be written as YAML: {0}")]
+    Yaml(#[from] serde_saphyr::ser_error::Error),
     #[error("cannot start: {0}")]
     Runtime(io::Error),
 }

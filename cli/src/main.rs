@@ -4,10 +4,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap_complete::CompleteEnv;
 
 mod arguments;
 mod cluster;
+mod completion;
 mod configuration;
 mod confirmation;
 mod context;
@@ -16,10 +17,16 @@ mod failure;
 mod noun;
 mod output;
 mod progress;
+mod shell;
+mod short_names;
 mod view;
 
+#[cfg(test)]
+mod reference_tests;
+
 fn main() -> ExitCode {
-    let arguments = arguments::Arguments::parse();
+    CompleteEnv::with_factory(arguments::Arguments::line).var(shell::VARIABLE).complete();
+    let arguments = arguments::Arguments::of_process();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failure::Failure::Runtime(error).report(),

@@ -1,4 +1,4 @@
-//! What a command prints: tables for people, JSON for programs. The answer goes to standard output, hints to
+//! What a command prints: tables for people, JSON or YAML for programs. The answer goes to standard output, hints to
 //! standard error.
 
 use std::io::{self, IsTerminal, Write};
@@ -22,6 +22,8 @@ pub(crate) enum Format {
     Table,
     /// One JSON document; fields are only ever added
     Json,
+    /// The same document in YAML
+    Yaml,
 }
 
 /// Where answers go.
@@ -59,7 +61,7 @@ impl Screen {
     /// Prints a list. Where it is empty, `hint` tells people what to do.
     pub(crate) fn list<R: Row>(&self, rows: &[R], revision: u64, hint: &str) -> Result<(), Failure> {
         match self.format {
-            Format::Json => self.json(&List { items: rows, revision }),
+            Format::Json | Format::Yaml => self.document(&List { items: rows, revision }),
             Format::Table if rows.is_empty() => {
                 // A hint that nobody can read is no failure.
                 let _unread = writeln!(io::stderr(), "{hint}");
@@ -77,7 +79,7 @@ impl Screen {
         describe: impl FnOnce(&V, Option<u16>, Timestamp) -> String,
     ) -> Result<(), Failure> {
         match self.format {
-            Format::Json => self.json(&Single { object: view, revision }),
+            Format::Json | Format::Yaml => self.document(&Single { object: view, revision }),
             Format::Table => self.text(&describe(view, self.width, self.now)),
         }
     }
@@ -85,21 +87,33 @@ impl Screen {
     /// Prints a sentence for people or `value` for programs.
     pub(crate) fn answer<V: Serialize>(&self, sentence: &str, value: &V) -> Result<(), Failure> {
         match self.format {
-            Format::Json => self.json(value),
+            Format::Json | Format::Yaml => self.document(value),
             Format::Table => self.text(sentence),
         }
     }
 
-    /// Prints one of many that come one by one: a line for people, a line of JSON for programs.
+    /// Prints one of many that come one by one: a line for people, a line of JSON or a document of YAML for programs.
     pub(crate) fn event<V: Serialize>(&self, event: &V, line: &str) -> Result<(), Failure> {
         match self.format {
             Format::Json => self.text(&serde_json::to_string(event)?),
+            Format::Yaml => self.text(&format!("---\n{}", serde_saphyr::to_string(event)?)),
             Format::Table => self.text(line),
         }
     }
 
-    fn json<V: Serialize>(&self, value: &V) -> Result<(), Failure> {
-        self.text(&serde_json::to_string_pretty(value)?)
+    /// Prints what is made for another program, byte by byte, in whatever form answers were asked for.
+    pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes)?;
+        stdout.flush()?;
+        Ok(())
+    }
+
+    fn document<V: Serialize>(&self, value: &V) -> Result<(), Failure> {
+        match self.format {
+            Format::Yaml => self.text(&serde_saphyr::to_string(value)?),
+            Format::Json | Format::Table => self.text(&serde_json::to_string_pretty(value)?),
+        }
     }
 
     fn text(&self, text: &str) -> Result<(), Failure> {

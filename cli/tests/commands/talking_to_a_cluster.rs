@@ -1,9 +1,5 @@
 //! `hawser` against a controller that answers by script: what it prints, where, and with which exit code.
-#![allow(clippy::unwrap_used, missing_docs)]
-
-mod fake;
-
-use fake::{Cluster, Script, hawser};
+use crate::fake::{Cluster, Script, hawser};
 use hawser_proto::v1;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};

@@ -1,11 +1,7 @@
 //! `hawser cluster init`, `certificate` and `restore`: the files that they make, and what they refuse.
-#![allow(clippy::unwrap_used, missing_docs, dead_code)]
-
-mod fake;
-
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path};
 
-use fake::{Said, hawser};
+use crate::fake::{Said, hawser};
 use hawser_process::tls::{Authority, Identity, RestoreVerifier, Role};
 use hawser_proto::{snapshot_file, v1};
 use prost::Message;

@@ -98,11 +98,28 @@ pub(crate) struct Said {
 
 /// Runs `hawser` in `place`, without any configuration but `configuration`.
 pub(crate) async fn hawser(configuration: Option<&PathBuf>, place: &Path, arguments: &[&str]) -> Said {
+    let mut command = in_place(configuration, place);
+    command.args(arguments);
+    said(command).await
+}
+
+/// Asks `hawser`, as the fish shell does, what the last of `words` may become.
+pub(crate) async fn complete(configuration: Option<&PathBuf>, place: &Path, words: &[&str]) -> Said {
+    let mut command = in_place(configuration, place);
+    command.env("HAWSER_COMPLETE", "fish").args(["--", "hawser"]).args(words);
+    said(command).await
+}
+
+fn in_place(configuration: Option<&PathBuf>, place: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hawser"));
-    command.env_clear().env("XDG_CONFIG_HOME", place.join("nothing-here")).current_dir(place).args(arguments);
+    command.env_clear().env("XDG_CONFIG_HOME", place.join("nothing-here")).current_dir(place);
     if let Some(configuration) = configuration {
         command.env("HAWSER_CONFIG", configuration);
     }
+    command
+}
+
+async fn said(mut command: Command) -> Said {
     let Output { status, stdout, stderr } = command.output().await.unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Said { code: status.code().unwrap(), stdout: text(stdout), stderr: text(stderr) }
