@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{
+    Command, CommandFactory, FromArgMatches, Parser, Subcommand,
+    error::{ContextKind, ContextValue},
+};
 use jiff::SignedDuration;
 
 use crate::{
@@ -12,7 +15,8 @@ use crate::{
     failure::Failure,
     noun::{attachment, group, node, operation, pool, replica, resource},
     output::{Format, Screen},
-    shell, short_names,
+    shell,
+    short_names::{Shown, is_short, with_short_names},
 };
 
 const AFTER_HELP: &str = "\
@@ -97,14 +101,21 @@ enum Noun {
 }
 
 impl Arguments {
-    /// The command line that is parsed, completed and described.
+    /// The command line that is parsed and described.
     pub(crate) fn line() -> Command {
-        completion::with_names(short_names::with_short_names(Self::command()))
+        with_short_names(Self::command(), Shown::Yes)
+    }
+
+    /// The command line that is completed. An engine of completions takes a name that is shown beside another for a
+    /// choice of its own.
+    pub(crate) fn completed_line() -> Command {
+        completion::with_names(with_short_names(Self::command(), Shown::No))
     }
 
     /// The command line of this process, which ends with exit code 2 where that cannot be understood.
     pub(crate) fn of_process() -> Self {
-        Self::from_arg_matches(&Self::line().get_matches()).unwrap_or_else(|error| error.exit())
+        let read = Self::line().try_get_matches().and_then(|matches| Self::from_arg_matches(&matches));
+        read.unwrap_or_else(|error| without_short_names(error).exit())
     }
 
     /// Does what the command line says.
@@ -141,6 +152,19 @@ impl Options {
     }
 }
 
+/// Takes short names out of what is suggested for a word that was misspelt.
+fn without_short_names(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::Strings(words)) = error.get(ContextKind::SuggestedSubcommand) {
+        let long: Vec<_> = words.iter().filter(|word| !is_short(word)).cloned().collect();
+        if long.is_empty() {
+            error.remove(ContextKind::SuggestedSubcommand);
+        } else {
+            error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(long));
+        }
+    }
+    error
+}
+
 /// A duration with its unit, e.g. `90s`; longer than nothing.
 fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "write a number with its unit, like 30s, 5m or 1h".to_owned();
@@ -159,6 +183,7 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::line().debug_assert();
+        Arguments::completed_line().debug_assert();
     }
 
     #[test]

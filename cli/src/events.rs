@@ -14,7 +14,7 @@ const NOW: &str = "now";
 ///
 /// Without --after it begins now; with it, it begins after that revision, as long as the controllers still keep
 /// what came since. It goes on until it is interrupted, or has come to the revision of --until. With -o json each
-/// change is one line.
+/// change is one line, with -o yaml one document.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -25,7 +25,7 @@ mod view;
 mod reference_tests;
 
 fn main() -> ExitCode {
-    CompleteEnv::with_factory(arguments::Arguments::line).var(shell::VARIABLE).complete();
+    CompleteEnv::with_factory(arguments::Arguments::completed_line).var(shell::VARIABLE).complete();
     let arguments = arguments::Arguments::of_process();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

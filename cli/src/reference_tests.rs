@@ -1,4 +1,4 @@
-//! `docs/commands.md` says what the program says.
+//! `docs/commands.md` says what the program says. It must never be written but by this.
 
 use std::{env, fmt::Write, fs};
 
@@ -13,7 +13,7 @@ const BEGINNING: &str = "\
 # Commands
 
 Every noun and verb of `hawser`, as `--help` shows them. The options in the first section can stand anywhere. Short
-names (`hawser r l` for `hawser resource list`) are for typing; scripts should use the long ones, and `-o json` or `-o yaml`.
+names (`hawser r l` for `hawser resource list`) are for typing; scripts use the long ones, and `-o json` or `-o yaml`.
 ";
 
 fn reference() -> String {
@@ -25,7 +25,7 @@ fn reference() -> String {
 }
 
 fn with_width(command: Command) -> Command {
-    command.term_width(100).mut_subcommands(with_width)
+    command.term_width(120).mut_subcommands(with_width)
 }
 
 fn describe(command: &Command, is_below: bool, document: &mut String) {

@@ -1,26 +1,29 @@
-//! What `hawser` does for the shell that it is typed in, without any cluster: completions and manual pages.
+//! What `hawser` does for the shell that it is typed in: the script that completes, and manual pages.
+//!
+//! It must never need a cluster, nor a configuration.
 
 use std::{fs, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
+use serde::Serialize;
 
 use crate::{arguments::Arguments, failure::Failure, output::Screen};
 
 /// In whose presence `hawser` completes a command line in place of running it.
 pub(crate) const VARIABLE: &str = "HAWSER_COMPLETE";
 
-/// Print what makes a shell complete `hawser`, with the names that are in the cluster
+/// Print a script that completes commands, and names that are in the cluster
 ///
-/// The names come from a controller of the client configuration, at each completion.
+/// The names come from the controllers that the line names, or those of the client configuration, at each completion.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Examples:
-  hawser completion bash > /etc/bash_completion.d/hawser
-  hawser completion zsh > /usr/local/share/zsh/site-functions/_hawser
-  hawser completion fish > ~/.config/fish/completions/hawser.fish")]
+Examples, each a line for the shell's own configuration, so that the script always fits the program:
+  source <(hawser completion bash)
+  source <(hawser completion zsh)
+  hawser completion fish | source")]
 pub(crate) struct Completion {
-    /// The shell
+    /// Shell to print it for
     shell: Shell,
 }
 
@@ -38,6 +41,12 @@ Example:
   hawser manual /usr/local/share/man/man1")]
 pub(crate) struct Manual {
     /// Directory for the pages; it is made where there is none
+    directory: PathBuf,
+}
+
+/// The answer to `manual`, for programs.
+#[derive(Serialize)]
+struct Written {
     directory: PathBuf,
 }
 
@@ -63,7 +72,7 @@ impl Manual {
             clap_mangen::generate_to(Arguments::line(), &directory)
         };
         write().map_err(|source| Failure::Write { path: directory.clone(), source })?;
-        let sentence = format!("the manual pages are in {}; `man hawser` is the first", directory.display());
-        screen.answer(&sentence, &directory)
+        let sentence = format!("the manual pages are in {}; the first is hawser.1", directory.display());
+        screen.answer(&sentence, &Written { directory })
     }
 }

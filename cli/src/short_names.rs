@@ -1,10 +1,10 @@
 //! The short names of nouns and verbs, e.g. `hawser r l` for `hawser resource list`.
 //!
-//! They are for fingers: scripts and documents must not use them, and the long names are the only ones in any answer.
+//! They are for fingers. They must never be in a script, nor in what is shown, completed or suggested in place of a name.
 
 use clap::Command;
 
-/// Of nouns that are not in here nobody types many.
+/// `completion` and `manual` are typed once.
 const NOUNS: [(&str, &str); 9] = [
     ("node", "n"),
     ("pool", "p"),
@@ -20,14 +20,28 @@ const NOUNS: [(&str, &str); 9] = [
 /// The same below every noun that has them.
 const VERBS: [(&str, &str); 4] = [("create", "c"), ("delete", "d"), ("list", "l"), ("show", "s")];
 
-/// The command line with its short names.
-pub(crate) fn with_short_names(command: Command) -> Command {
-    command.mut_subcommands(|noun| named(noun, &NOUNS).mut_subcommands(|verb| named(verb, &VERBS)))
+/// Whether help shows the short names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    Yes,
+    No,
 }
 
-fn named(command: Command, names: &[(&str, &'static str)]) -> Command {
-    match names.iter().find(|(long, _)| *long == command.get_name()) {
-        Some((_, short)) => command.visible_alias(*short),
-        None => command,
+/// The command line with its short names.
+pub(crate) fn with_short_names(command: Command, shown: Shown) -> Command {
+    command
+        .mut_subcommands(|noun| named(noun, &NOUNS, shown).mut_subcommands(|verb| named(verb, &VERBS, shown)))
+}
+
+/// Whether a noun or verb is a short one.
+pub(crate) fn is_short(name: &str) -> bool {
+    NOUNS.iter().chain(&VERBS).any(|(_, short)| *short == name)
+}
+
+fn named(command: Command, names: &[(&str, &'static str)], shown: Shown) -> Command {
+    match (names.iter().find(|(long, _)| *long == command.get_name()), shown) {
+        (Some((_, short)), Shown::Yes) => command.visible_alias(*short),
+        (Some((_, short)), Shown::No) => command.alias(*short),
+        (None, _) => command,
     }
 }

@@ -96,7 +96,8 @@ impl Screen {
     pub(crate) fn event<V: Serialize>(&self, event: &V, line: &str) -> Result<(), Failure> {
         match self.format {
             Format::Json => self.text(&serde_json::to_string(event)?),
-            Format::Yaml => self.text(&format!("---\n{}", serde_saphyr::to_string(event)?)),
+            // With its end, for whoever reads a stream knows a document's end only by that.
+            Format::Yaml => self.raw(format!("---\n{}...\n", serde_saphyr::to_string(event)?).as_bytes()),
             Format::Table => self.text(line),
         }
     }
@@ -111,7 +112,8 @@ impl Screen {
 
     fn document<V: Serialize>(&self, value: &V) -> Result<(), Failure> {
         match self.format {
-            Format::Yaml => self.text(&serde_saphyr::to_string(value)?),
+            // Untrimmed: a text at its end may end with empty lines.
+            Format::Yaml => self.raw(serde_saphyr::to_string(value)?.as_bytes()),
             Format::Json | Format::Table => self.text(&serde_json::to_string_pretty(value)?),
         }
     }
@@ -121,5 +123,21 @@ impl Screen {
         writeln!(stdout, "{}", text.trim_end_matches('\n'))?;
         stdout.flush()?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn in_yaml_a_text_stays_a_text_and_a_number_a_number() {
+        let mut answer = serde_json::Map::new();
+        for text in ["no", "null", "12", "1e3", "0x10", "2026-11-27", "a: b", "- a", "", " a", "a\n\n"] {
+            answer.insert(format!("{text:?}"), text.into());
+        }
+        answer.insert("revision".to_owned(), u64::MAX.into());
+
+        let yaml = serde_saphyr::to_string(&answer).unwrap_or_default();
+
+        insta::assert_snapshot!(yaml);
     }
 }

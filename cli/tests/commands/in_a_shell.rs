@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use hawser_proto::v1;
 
-use crate::fake::{Cluster, Script, complete, hawser};
+use crate::fake::{Cluster, Said, Script, complete, hawser};
 
 fn node(name: &str) -> v1::NodeView {
     v1::NodeView {
@@ -18,39 +18,61 @@ async fn two_nodes() -> Cluster {
     Cluster::start(Script { nodes: vec![vec![node("n1"), node("n2")]], ..Default::default() }).await
 }
 
+/// The candidates that are no options.
+fn words(said: &Said) -> Vec<&str> {
+    let words = said.stdout.lines().filter(|line| !line.starts_with('-'));
+    words.map(|line| line.split('\t').next().unwrap_or_default()).collect()
+}
+
 #[tokio::test]
 async fn names_are_completed_from_the_cluster() {
     let cluster = two_nodes().await;
     let configuration = cluster.directory.path().join("client.toml");
-    for (words, expected) in [
-        (&["node", "show", ""][..], "n1\nn2\n"),
-        (&["n", "s", "n2"], "n2\n"),
-        (&["replica", "create", "data", ""], "n1\nn2\n"),
-        (&["resource", "list", "--node", ""], "n1\nn2\n"),
-        (&["node", "show", "x"], ""),
+    for (line, expected) in [
+        (&["node", "show", ""][..], &["n1", "n2"][..]),
+        (&["n", "s", "n2"], &["n2"]),
+        (&["replica", "create", "data", ""], &["n1", "n2"]),
+        (&["resource", "list", "--node", ""], &["n1", "n2"]),
+        (&["node", "show", "x"], &[]),
         // A new node has a name of its own.
-        (&["node", "create", "n"], ""),
+        (&["node", "create", "n"], &[]),
     ] {
-        let said = complete(Some(&configuration), cluster.directory.path(), words).await;
-        let names: String = said
-            .stdout
-            .lines()
-            .filter(|line| !line.starts_with('-'))
-            .map(|line| format!("{line}\n"))
-            .collect();
-        assert_eq!((said.code, names.as_str()), (0, expected), "{words:?}: {}", said.stderr);
+        let said = complete(Some(&configuration), cluster.directory.path(), line).await;
+        assert_eq!((said.code, words(&said).as_slice()), (0, expected), "{line:?}: {}", said.stderr);
     }
 }
 
 #[tokio::test]
-async fn without_a_cluster_only_words_of_the_command_line_are_completed() {
+async fn the_line_that_is_typed_says_whose_names_are_meant() {
+    let (production, staging) =
+        (two_nodes().await, Script { nodes: vec![vec![node("s1")]], ..Default::default() });
+    let staging = Cluster::start(staging).await;
+    let files = [&production, &staging].map(|cluster| cluster.directory.path().join("client.toml"));
+    let staging = files[1].display().to_string();
+
+    let line = ["--config", staging.as_str(), "node", "delete", ""];
+    let said = complete(Some(&files[0]), production.directory.path(), &line).await;
+
+    assert_eq!(words(&said), ["s1"]);
+}
+
+#[tokio::test]
+async fn without_a_cluster_only_words_of_the_command_line_are_completed_and_no_short_ones() {
     let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("broken.toml"), "controllers = 7").unwrap();
 
     let verbs = complete(None, place.path(), &["node", ""]).await;
-    let names = complete(None, place.path(), &["node", "show", "n"]).await;
-
+    assert_eq!(words(&verbs), ["create", "list", "show", "lost", "delete", "help"]);
     assert!(verbs.stdout.contains("lost\tDeclare a node lost"), "{}", verbs.stdout);
-    assert_eq!((names.code, names.stdout.as_str(), names.stderr.as_str()), (0, "", ""));
+
+    for configuration in [None, Some(place.path().join("broken.toml"))] {
+        let names = complete(configuration.as_ref(), place.path(), &["node", "show", "n"]).await;
+        assert_eq!(
+            (names.code, names.stdout.as_str(), names.stderr.as_str()),
+            (0, "", ""),
+            "{configuration:?}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -69,13 +91,18 @@ async fn each_shell_gets_a_script_that_asks_the_program_in_its_path() {
 #[tokio::test]
 async fn every_command_has_a_manual_page() {
     let place = tempfile::tempdir().unwrap();
+    let reference = include_str!("../../../docs/commands.md");
 
     let said = hawser(None, place.path(), &["manual", "man/man1"]).await;
 
-    assert_eq!(said.stdout, "the manual pages are in man/man1; `man hawser` is the first\n");
-    let page = |name: &str| fs::read_to_string(place.path().join("man/man1").join(name)).unwrap();
-    assert!(page("hawser.1").contains("Administers a Hawser cluster"));
-    assert!(page("hawser-node-lost.1").contains("Declare a node lost"), "{}", page("hawser-node-lost.1"));
+    assert_eq!(said.stdout, "the manual pages are in man/man1; the first is hawser.1\n");
+    for command in reference.lines().filter_map(|line| line.strip_prefix("## ")) {
+        let page = place.path().join("man/man1").join(format!("{}.1", command.replace(' ', "-")));
+        let page = fs::read_to_string(&page).unwrap_or_default();
+        assert!(page.contains("SYNOPSIS"), "{command}: {page:?}");
+    }
+    let first = fs::read_to_string(place.path().join("man/man1/hawser.1")).unwrap();
+    assert!(first.contains("HAWSER_CONFIG"), "{first}");
 
     fs::write(place.path().join("file"), "").unwrap();
     let refused = hawser(None, place.path(), &["manual", "file/man1"]).await;
@@ -103,8 +130,15 @@ async fn yaml_says_what_json_says() {
 }
 
 #[tokio::test]
-async fn a_misspelt_word_is_answered_with_the_nearest() {
-    let said = hawser(None, Path::new("."), &["resource", "lsit"]).await;
-    assert_eq!(said.code, 2);
-    assert!(said.stderr.contains("similar") && said.stderr.contains("'list'"), "{}", said.stderr);
+async fn a_misspelt_word_is_answered_with_the_nearest_long_ones() {
+    for (line, nearest) in [
+        (&["resource", "lsit"][..], Some("'list'")),
+        (&["resourc", "list"], Some("'resource'")),
+        (&["zzz"], None),
+    ] {
+        let said = hawser(None, Path::new("."), line).await;
+        let tip = said.stderr.lines().find(|line| line.trim_start().starts_with("tip:"));
+        let tip = tip.map(|tip| tip.rsplit(": ").next().unwrap_or_default());
+        assert_eq!((said.code, tip), (2, nearest), "{}", said.stderr);
+    }
 }

@@ -295,6 +295,11 @@ pub const READERS: &[Reader] = &[
     ),
     reader("client.toml", "cli/src/configuration.rs", "cli/src/configuration.rs::hostile_configurations"),
     reader("command lines", "cli/src/arguments.rs", "cli/src/arguments.rs::hostile_command_lines"),
+    reader(
+        "lines that are being completed",
+        "cli/src/completion.rs",
+        "cli/src/completion.rs::hostile_lines_that_are_being_typed",
+    ),
     reader("durations", "cli/src/arguments.rs", "cli/src/arguments.rs::hostile_durations"),
     reader("sizes", "proto/src/sizes.rs", "proto/src/sizes.rs::hostile_sizes"),
     reader("ranges of minors and ports", "proto/src/numbers.rs", "proto/src/numbers.rs::hostile_ranges"),
