@@ -67,14 +67,14 @@ impl Driver84 {
     ) -> Result<(), HostError> {
         let device = (self.device)(backing);
         let options = configuration::options(configuration, &self.surroundings)?;
-        if let Superblock::V8_4(found) = read_superblock(&device, deadline).await?
-            && found.unclean
-        {
-            match drbdmeta(minor, &device, ["apply-al"], deadline).await {
-                // Attached already: the kernel takes care of the log itself.
-                Err(error) if error.says("is configured") => return Ok(()),
-                other => other?,
-            };
+        if let Superblock::V8_4(found) = read_superblock(&device, deadline).await? {
+            for command in metadata::before_attaching(&found) {
+                match drbdmeta(minor, &device, [command], deadline).await {
+                    // Attached already: the kernel takes care of it.
+                    Err(error) if error.says("is configured") => return Ok(()),
+                    other => other?,
+                };
+            }
         }
         let device = device.display().to_string();
         let mut arguments = vec![minor.to_string(), device.clone(), device, "internal".to_owned()];

@@ -122,6 +122,17 @@ pub fn making(found: &Superblock, day0: Option<u64>, size_bytes: u64) -> Result<
     }
 }
 
+/// What `drbdmeta` has to be told, one after the other, before the disk may be attached.
+///
+/// A disk that a sync was written to holds less than its bitmap says after a power cut: DRBD clears the bits of a block as
+/// soon as the disk has taken it, and asks no flush of a cache, nor of a thin pool whose mappings are not committed yet.
+/// The flag of consistent data comes with a flush. Without it everything has to be synced again.
+pub fn before_attaching(found: &Metadata84) -> Vec<&'static str> {
+    let was_in_a_sync = !found.consistent && found.current_uuid != JUST_CREATED;
+    let logged = found.unclean.then_some("apply-al");
+    logged.into_iter().chain(was_in_a_sync.then_some("invalidate")).collect()
+}
+
 /// The dump that `drbdmeta restore-md` turns into metadata of a replica that starts from `day0`: consistent,
 /// up to date, of its final size, with no block out of sync. (With `set-gi` alone the size stays unknown,
 /// and the kernel marks the whole device when it learns it.)
@@ -165,6 +176,27 @@ mod tests {
         let Superblock::V8_4(day0) = parse(DAY0) else { panic!("not recognised") };
         assert_eq!((day0.current_uuid, day0.last_size_sectors), (0x1234_5678_90AB_CDE0, 409_600));
         assert!(day0.consistent && day0.was_up_to_date && !day0.unclean);
+    }
+
+    #[test]
+    fn a_disk_that_was_in_a_sync_is_attached_as_one_that_lacks_everything() {
+        let found = |unclean, consistent, current_uuid| Metadata84 {
+            last_size_sectors: 409_600,
+            current_uuid,
+            unclean,
+            consistent,
+            was_up_to_date: false,
+        };
+        for (found, expected) in [
+            (found(false, true, 0x40), &[][..]),
+            (found(true, true, 0x40), &["apply-al"]),
+            (found(false, false, 0x40), &["invalidate"]),
+            (found(true, false, 0x40), &["apply-al", "invalidate"]),
+            // DRBD syncs all of that anyway.
+            (found(false, false, JUST_CREATED), &[]),
+        ] {
+            assert_eq!(before_attaching(&found), expected, "{found:?}");
+        }
     }
 
     #[test]
