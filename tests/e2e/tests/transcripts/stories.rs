@@ -3,7 +3,7 @@
 use crate::transcript::Line::{self, Hawser, Lab, Until};
 
 /// A volume from its group to its end, and what is refused on the way.
-pub(crate) const VOLUME: [Line; 51] = [
+pub(crate) const VOLUME: [Line; 53] = [
     Hawser("node list"),
     Hawser("node show n1"),
     Hawser("pool list"),
@@ -56,6 +56,8 @@ pub(crate) const VOLUME: [Line; 51] = [
     Hawser("events --after 1 --until now --kind group --kind attachment"),
     Hawser("events --after 1 --until now --name fast -o json"),
     Hawser("events --after 9 --until 3"),
+    Hawser("completion fish"),
+    Hawser("manual man"),
 ];
 
 /// Operations that are not waited for: one that cannot end is cancelled, others are waited for later.
