@@ -120,27 +120,22 @@ impl Arguments {
 
     /// Does what the command line says.
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let screen = Screen::of_process(self.options.output);
-        match self.noun {
-            Noun::Cluster(cluster::Verb::Local(verb)) => return verb.run(&screen),
-            Noun::Completion(verb) => return verb.run(&screen),
-            Noun::Manual(verb) => return verb.run(&screen),
-            _ => {}
-        }
-        let context = self.options.context(screen)?;
-        match self.noun {
-            Noun::Node(verb) => verb.run(&context).await,
-            Noun::Pool(verb) => verb.run(&context).await,
-            Noun::Group(verb) => verb.run(&context).await,
-            Noun::Resource(verb) => verb.run(&context).await,
-            Noun::Replica(verb) => verb.run(&context).await,
-            Noun::Attachment(verb) => verb.run(&context).await,
-            Noun::Operation(verb) => verb.run(&context).await,
-            Noun::Events(verb) => verb.run(&context).await,
-            Noun::Cluster(cluster::Verb::Remote(verb)) => verb.run(&context).await,
-            Noun::Cluster(cluster::Verb::Local(verb)) => verb.run(&context.screen),
-            Noun::Completion(verb) => verb.run(&context.screen),
-            Noun::Manual(verb) => verb.run(&context.screen),
+        let Self { options, noun } = self;
+        let screen = Screen::of_process(options.output);
+        match noun {
+            Noun::Node(verb) => verb.run(&options.context(screen)?).await,
+            Noun::Pool(verb) => verb.run(&options.context(screen)?).await,
+            Noun::Group(verb) => verb.run(&options.context(screen)?).await,
+            Noun::Resource(verb) => verb.run(&options.context(screen)?).await,
+            Noun::Replica(verb) => verb.run(&options.context(screen)?).await,
+            Noun::Attachment(verb) => verb.run(&options.context(screen)?).await,
+            Noun::Operation(verb) => verb.run(&options.context(screen)?).await,
+            Noun::Events(verb) => verb.run(&options.context(screen)?).await,
+            Noun::Cluster(cluster::Verb::Remote(verb)) => verb.run(&options.context(screen)?).await,
+            // Without a client configuration: there may be none yet.
+            Noun::Cluster(cluster::Verb::Local(verb)) => verb.run(&screen),
+            Noun::Completion(verb) => verb.run(&screen),
+            Noun::Manual(verb) => verb.run(&screen),
         }
     }
 }

@@ -2,17 +2,7 @@
 
 use std::{fs, path::Path};
 
-use hawser_proto::v1;
-
-use crate::fake::{Cluster, Said, Script, complete, hawser};
-
-fn node(name: &str) -> v1::NodeView {
-    v1::NodeView {
-        desired: Some(v1::Node { name: name.into(), ..Default::default() }),
-        online: true,
-        ..Default::default()
-    }
-}
+use crate::fake::{Cluster, Said, Script, complete, hawser, node};
 
 async fn two_nodes() -> Cluster {
     Cluster::start(Script { nodes: vec![vec![node("n1"), node("n2")]], ..Default::default() }).await

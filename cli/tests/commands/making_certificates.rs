@@ -1,10 +1,12 @@
 //! `hawser cluster init`, `certificate` and `restore`: the files that they make, and what they refuse.
+
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path};
 
-use crate::fake::{Said, hawser};
 use hawser_process::tls::{Authority, Identity, RestoreVerifier, Role};
 use hawser_proto::{snapshot_file, v1};
 use prost::Message;
+
+use crate::fake::{Said, hawser};
 
 const INIT: [&str; 7] =
     ["cluster", "init", "prod", "--controller", "n1=10.77.0.1:6470", "--directory", "prod"];

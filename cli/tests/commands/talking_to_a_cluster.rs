@@ -1,8 +1,10 @@
 //! `hawser` against a controller that answers by script: what it prints, where, and with which exit code.
-use crate::fake::{Cluster, Script, hawser};
+
 use hawser_proto::v1;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::fake::{Cluster, Script, hawser, node};
 
 fn created() -> Result<v1::CreateResourceResponse, Status> {
     Ok(v1::CreateResourceResponse {
@@ -130,11 +132,6 @@ async fn a_refusal_is_told_as_the_cluster_told_it() {
 
 #[tokio::test]
 async fn a_list_is_all_of_its_pages() {
-    let node = |name: &str| v1::NodeView {
-        desired: Some(v1::Node { name: name.into(), ..Default::default() }),
-        online: true,
-        ..Default::default()
-    };
     let pages = vec![vec![node("n1"), node("n2")], vec![node("n3")]];
     let cluster = Cluster::start(Script { nodes: pages, ..Default::default() }).await;
 

@@ -108,6 +108,12 @@ pub fn wait_until_all_are_back(cluster: &Cluster, nodes: usize, limit: Duration)
     })
 }
 
+/// SHA-256 of a file or device, as its node reads it.
+pub fn checksum(cluster: &Cluster, node: &str, path: &str) -> Result<String> {
+    let said = cluster.must_exec(node, &["sha256sum", path])?;
+    said.split_whitespace().next().map(str::to_owned).context("no checksum")
+}
+
 const TCP_SOCKET: &str = "TCP socket";
 
 /// Whether a line of `/proc/net/tcp` is a socket that somebody holds: it has an inode. Without one, the kernel only

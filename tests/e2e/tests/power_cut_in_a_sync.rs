@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use hawser_e2e::cluster::{Cluster, Progress, lab_or_skipped};
-use hawser_e2e::story::{device, wait_until_whole};
+use hawser_e2e::story::{checksum, device, wait_until_whole};
 
 const NAME: &str = "copied";
 const LIMIT: Duration = Duration::from_secs(90);
@@ -52,11 +52,6 @@ fn fill(cluster: &Cluster, device: &str) -> Result<String> {
         ["dd", "if=/dev/urandom", &to, "bs=1M", "count=150", "oflag=direct", "conv=fsync", "status=none"];
     cluster.must_exec("n1", &write)?;
     checksum(cluster, "n1", device)
-}
-
-fn checksum(cluster: &Cluster, node: &str, device: &str) -> Result<String> {
-    let said = cluster.must_exec(node, &["sha256sum", device])?;
-    said.split_whitespace().next().map(str::to_owned).context("no checksum")
 }
 
 /// How far a sync is, by `/proc/drbd`: `sync'ed: 63.5%`.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use hawser_e2e::cluster::{Cluster, Progress, lab_or_skipped};
 use hawser_e2e::story::{
-    Holdings, MOUNT_POINT, RECORDS, device, expect_nothing_left, format_and_mount, mount, resource,
+    Holdings, MOUNT_POINT, RECORDS, checksum, device, expect_nothing_left, format_and_mount, mount, resource,
     verify_records, wait_until_whole,
 };
 use hawser_e2e::writer::Writer;
@@ -85,7 +85,7 @@ fn taken_over(cluster: &Cluster, writer: Writer, sum: &str) -> Result<u64> {
     cluster.must(&["attachment", "create", NAME, "n2"])?;
     mount(cluster, "n2", &device(cluster, NAME, "n2")?)?;
     let beyond = verify_records(cluster, "n2", acknowledged)?;
-    ensure!(bulk(cluster, "n2")? == sum, "what was written before the sync differs on n2");
+    ensure!(checksum(cluster, "n2", BULK)? == sum, "what was written before the sync differs on n2");
     cluster.start_node("n1")?;
     wait_until_whole(cluster, NAME, LIMIT)?;
     Ok(acknowledged + beyond)
@@ -124,7 +124,7 @@ fn alone(cluster: &Cluster, writer: Writer, sum: &str) -> Result<u64> {
     })?;
     mount(cluster, "n2", &path)?;
     let beyond = verify_records(cluster, "n2", acknowledged)?;
-    ensure!(bulk(cluster, "n2")? == sum, "what was written at first differs on n2");
+    ensure!(checksum(cluster, "n2", BULK)? == sum, "what was written at first differs on n2");
     Ok(acknowledged + beyond)
 }
 
@@ -142,7 +142,7 @@ fn joins_in_peace(cluster: &Cluster, written: u64, sum: &str) -> Result<()> {
     cluster.must(&["attachment", "create", NAME, "n3"])?;
     mount(cluster, "n3", &device(cluster, NAME, "n3")?)?;
     verify_records(cluster, "n3", acknowledged)?;
-    ensure!(bulk(cluster, "n3")? == sum, "what was written at first differs on n3");
+    ensure!(checksum(cluster, "n3", BULK)? == sum, "what was written at first differs on n3");
     cluster.must_exec("n3", &["umount", MOUNT_POINT])?;
     cluster.must(&["attachment", "delete", NAME, "n3"])?;
     Ok(())
@@ -174,10 +174,5 @@ fn ended(cluster: &Cluster, id: &str) -> Result<()> {
 fn write_bulk(cluster: &Cluster, node: &str) -> Result<String> {
     let (from, to, count) = ("if=/dev/urandom", format!("of={BULK}"), format!("count={BULK_MIB}"));
     cluster.must_exec(node, &["dd", from, &to, "bs=1M", &count, "conv=fsync", "status=none"])?;
-    bulk(cluster, node)
-}
-
-fn bulk(cluster: &Cluster, node: &str) -> Result<String> {
-    let said = cluster.must_exec(node, &["sha256sum", BULK])?;
-    said.split_whitespace().next().map(str::to_owned).context("no checksum")
+    checksum(cluster, node, BULK)
 }

@@ -35,6 +35,15 @@ pub(crate) struct Script {
     pub(crate) keys: Vec<String>,
 }
 
+/// A node that is online, and nothing else is known of it.
+pub(crate) fn node(name: &str) -> v1::NodeView {
+    v1::NodeView {
+        desired: Some(v1::Node { name: name.into(), ..Default::default() }),
+        online: true,
+        ..Default::default()
+    }
+}
+
 #[derive(Clone)]
 struct Fake(Arc<Mutex<Script>>);
 
