@@ -14,8 +14,12 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::cluster::Cluster;
 
+/// How long a killed writer may take to be gone. What it wrote last may have to be acknowledged before.
+const GONE: Duration = Duration::from_secs(30);
+
 /// A `hawser-records write` that runs in a node.
 pub struct Writer {
+    node: String,
     child: Child,
     acknowledged: Arc<AtomicU64>,
     reader: Option<JoinHandle<()>>,
@@ -37,7 +41,7 @@ impl Writer {
                 }
             }
         });
-        Ok(Self { child, acknowledged, reader: Some(reader) })
+        Ok(Self { node: node.to_owned(), child, acknowledged, reader: Some(reader) })
     }
 
     /// Number of the last acknowledged record.
@@ -84,8 +88,24 @@ impl Writer {
         Ok(last)
     }
 
-    /// Ends the host's side and returns the last acknowledged record. The process in the node ends with
-    /// its node, or by [`Cluster::exec`] of `kill`.
+    /// Kills the process in its node, waits until it is gone and has let go of what it wrote to, and returns the last
+    /// acknowledged record.
+    pub fn kill(mut self, cluster: &Cluster) -> Result<u64> {
+        cluster.must_exec(&self.node, &["pkill", "-9", "hawser-records"])?;
+        let began = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            ensure!(
+                began.elapsed() < GONE,
+                "the writer on {} is not gone {GONE:?} after its kill",
+                self.node
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(self.end())
+    }
+
+    /// Ends the host's side and returns the last acknowledged record: the node of the process is gone, or its
+    /// writes are frozen.
     pub fn end(mut self) -> u64 {
         self.stop();
         self.acknowledged()

@@ -61,8 +61,7 @@ fn a_frozen_primary_goes_on_although_its_helper_is_killed() -> Result<()> {
         wait_until_whole(&cluster, name, Duration::from_secs(60))?;
     }
 
-    cluster.must_exec(primary, &["pkill", "-9", "hawser-records"])?;
-    let all = writer.end();
+    let all = writer.kill(&cluster)?;
     verify_records(&cluster, primary, all)?;
     cluster.must_exec(primary, &["umount", MOUNT_POINT])?;
     cluster.must(&["attachment", "delete", name, primary])?;

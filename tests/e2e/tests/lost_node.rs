@@ -57,7 +57,7 @@ fn a_volume_goes_on_without_a_lost_node_which_is_refused_when_it_is_back() -> Re
     ensure!(!kernel.contains("ro:Primary") && !kernel.contains("cs:Connected"), "{kernel}");
     cluster.must(&["node", "delete", lost])?;
     writer.wait_for_more(20, LIMIT)?;
-    let acknowledged = writer.end();
+    let acknowledged = writer.kill(&cluster)?;
     verify_records(&cluster, primary, acknowledged)?;
     cluster.must_exec(primary, &["umount", MOUNT_POINT])?;
     Ok(())

@@ -134,8 +134,7 @@ fn joins_in_peace(cluster: &Cluster, written: u64, sum: &str) -> Result<()> {
     writer.wait_for_more(5, LIMIT)?;
     cluster.must(&["replica", "create", NAME, "n3"])?;
     writer.wait_for_more(5, LIMIT)?;
-    cluster.must_exec("n2", &["pkill", "-9", "hawser-records"])?;
-    let acknowledged = writer.end();
+    let acknowledged = writer.kill(cluster)?;
     cluster.must_exec("n2", &["umount", MOUNT_POINT])?;
     cluster.must(&["attachment", "delete", NAME, "n2"])?;
     cluster.must(&["replica", "delete", NAME, "n2"])?;

@@ -144,7 +144,7 @@ fn a_cluster_is_restored_from_an_older_backup_and_touches_nothing_newer() -> Res
     writer.wait_for_more(20, LIMIT)?;
     let kernel = cluster.must_exec(writes, &["cat", "/proc/drbd"])?;
     ensure!(kernel.contains("cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate"), "{kernel}");
-    let acknowledged = writer.end();
+    let acknowledged = writer.kill(&cluster)?;
     verify_records(&cluster, writes, acknowledged)?;
     cluster.must_exec(writes, &["umount", MOUNT_POINT])?;
     Ok(())

@@ -63,8 +63,7 @@ impl Volume {
 
     /// Ends the writer.
     pub(super) fn stop(&mut self, cluster: &Cluster, writing: Writing) -> Result<()> {
-        cluster.must_exec(writing.node, &["pkill", "-9", "hawser-records"])?;
-        self.acknowledged = writing.writer.end();
+        self.acknowledged = writing.writer.kill(cluster)?;
         Ok(())
     }
 

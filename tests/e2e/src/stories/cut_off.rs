@@ -38,8 +38,7 @@ pub fn cut_from_peer(cluster: &Cluster, narrator: &Narrator) -> Result<()> {
     narrator.say(format!("the link is back; {peer} is UpToDate {} later", seconds(whole)));
     writer.wait_for_more(10, Duration::from_secs(30))?;
 
-    cluster.must_exec(primary, &["pkill", "-9", "hawser-records"])?;
-    let all = writer.end();
+    let all = writer.kill(cluster)?;
     verify_records(cluster, primary, all)?;
     clean_up(cluster, name, primary)
 }

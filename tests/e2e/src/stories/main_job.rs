@@ -130,8 +130,7 @@ pub fn main_job(cluster: &Cluster, place: Place<'_>, narrator: &Narrator) -> Res
     ));
 
     writer.wait_for_more(10, Duration::from_secs(30))?;
-    cluster.must_exec(survivor, &["pkill", "-9", "hawser-records"])?;
-    let all = writer.end();
+    let all = writer.kill(cluster)?;
     verify_records(cluster, survivor, all)?;
     cluster.must_exec(survivor, &["umount", MOUNT_POINT])?;
     cluster.must(&["attachment", "delete", name, survivor])?;
