@@ -14,8 +14,6 @@ use crate::{
 pub struct Remembered {
     /// Its metadata was made. It is never made again, whatever is found.
     pub created: bool,
-    /// Its disk was seen UpToDate at some time.
-    pub was_current: bool,
     /// Its disk was seen UpToDate since the node booted.
     pub current_in_boot: bool,
     /// Its disk left UpToDate and has not synced since: it may be behind without knowing it.

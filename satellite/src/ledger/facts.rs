@@ -69,7 +69,6 @@ impl Facts {
         self.replicas.get(key).map_or_else(Remembered::default, |facts| Remembered {
             created: facts.created,
             behind: facts.behind,
-            was_current: !facts.current_in_boot.is_empty(),
             current_in_boot: !facts.current_in_boot.is_empty() && facts.current_in_boot == boot,
             reunion: facts.reunion,
         })
@@ -296,8 +295,7 @@ mod tests {
         let read = Facts::decode(&facts.encode()).unwrap();
 
         assert_eq!(read, facts);
-        let created =
-            Remembered { created: true, was_current: true, current_in_boot: true, ..Remembered::default() };
+        let created = Remembered { created: true, current_in_boot: true, ..Remembered::default() };
         assert_eq!(read.remembered(&key("a", 7), "boot-1"), created);
         assert_eq!(read.remembered(&key("a", 8), "boot-1"), Remembered::default());
         assert!(read.remembered(&key("b", 9), "boot-2").behind);

@@ -1,7 +1,7 @@
 //! Configuration, bringing up, connecting, falling behind.
 
 use hawser_plan::{
-    Question,
+    Note, Question,
     observed::{ConnectionState, DiskState, Looked, Met, Role, Watch},
     situation::{Remembered, Reunion},
 };
@@ -80,12 +80,11 @@ fn the_ledger_has_a_reunion_before_it_can_happen() {
     assert!(unwatched.waits().contains("changes of DRBD are watched"), "{}", unwatched.waits());
 
     type Change = fn(&mut Scene);
-    let table: [(&str, Change); 3] = [
+    let table: [(&str, Change); 2] = [
         ("it owns the resource", |scene| {
             scene.wanted.owner = "n1".into();
             scene.wanted.attachment = v1::DesiredAttachment::Attached.into();
         }),
-        ("nothing was ever acknowledged on it", |scene| scene.remembered.was_current = false),
         ("it was let out already", |scene| {
             scene.remembered.reunion = Reunion::Watched(Watch { number: 1, ..Watch::default() })
         }),
@@ -95,6 +94,22 @@ fn the_ledger_has_a_reunion_before_it_can_happen() {
         change(&mut scene);
         assert_eq!(scene.actions(), ["bring-up with disk"], "{what}");
     }
+}
+
+#[test]
+fn a_copy_whose_node_lost_its_power_right_after_it_was_made_is_let_out_with_a_note() {
+    let mut made = Scene::new();
+    let first = made.actions();
+    assert!(
+        !first.contains(&LET_OUT.to_owned()) && first.contains(&"bring-up with disk".to_owned()),
+        "{first:?}"
+    );
+
+    // It may have been current, and a Primary may have acknowledged on it, without the ledger having heard of it.
+    made.found = Scene::running().found;
+    made.found.kernel = Looked::Absent;
+    made.note(Note::Created);
+    assert_eq!(made.actions(), [LET_OUT, "bring-up with disk"]);
 }
 
 /// What a watch with a number has counted.

@@ -163,11 +163,10 @@ fn scene() -> impl Strategy<Value = Scene> {
     );
     let reunions =
         vec![Reunion::None, Reunion::Watched(Watch { number: 1, meetings: 0, ended: 0 }), Reunion::Unwatched];
-    let remembered = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), select(reunions)).prop_map(
-        |(created, was_current, current, behind, reunion)| Remembered {
+    let remembered = (any::<bool>(), any::<bool>(), any::<bool>(), select(reunions)).prop_map(
+        |(created, current_in_boot, behind, reunion)| Remembered {
             created,
-            was_current,
-            current_in_boot: was_current && current,
+            current_in_boot,
             behind,
             reunion,
         },
@@ -337,7 +336,7 @@ proptest! {
         let is_current = scene.found.kernel.present().is_some_and(|kernel| {
             kernel.volumes.get(&0).is_some_and(|volume| volume.disk == DiskState::UpToDate)
         });
-        if scene.removed.is_some() || owns || is_current || !scene.remembered.was_current || has(&plan, "demote") {
+        if scene.removed.is_some() || owns || is_current || !scene.remembered.created || has(&plan, "demote") {
             return Ok(());
         }
         let connects = |action: &Action| {

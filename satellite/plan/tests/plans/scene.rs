@@ -48,8 +48,7 @@ impl Scene {
     pub(crate) fn running() -> Self {
         let mut scene = Self::new();
         scene.wanted.day0_generation_id = 0;
-        scene.remembered =
-            Remembered { created: true, was_current: true, current_in_boot: true, ..Remembered::default() };
+        scene.remembered = Remembered { created: true, current_in_boot: true, ..Remembered::default() };
         let Desired::Replica(replica) = scene.desired() else { unreachable!("it is no removal") };
         scene.found = ReplicaFound {
             backing: [(0, Looked::Present(backing()))].into(),
@@ -228,7 +227,7 @@ impl Scene {
         let remembered = &mut self.remembered;
         match note {
             Note::Created => remembered.created = true,
-            Note::Current => (remembered.was_current, remembered.current_in_boot) = (true, true),
+            Note::Current => remembered.current_in_boot = true,
             Note::Behind => remembered.behind = true,
             Note::CaughtUp => remembered.behind = false,
             Note::Reunion(_) | Note::MetNobody => {}
