@@ -118,12 +118,13 @@ pub(crate) fn let_out(
 /// Whether a Primary could go on without this replica when they meet after a boot, and nobody would know.
 ///
 /// Not of what its node owns by the document: if it does not any more, the controllers have had its copy as outdated
-/// since. Nor when it is brought up for the first time. What the ledger has not seen current may have been so all the same:
-/// the node may have lost its power before that was noted.
+/// since. Nor of what was made in this boot and has not been current yet. After a boot what was never noted as current may
+/// have been so all the same: the node may have lost its power before the note.
 fn is_let_out_with_a_note(situation: &Situation<'_>, replica: &Replica, drbd: &Configuration) -> bool {
     let remembered = situation.remembered;
     let owns = replica.owner == situation.node && replica.attachment == Attachment::Attached;
-    drbd.ask_arbiter && has_storage(replica) && remembered.created && !remembered.behind && !owns
+    let is_new = remembered.made_in_boot && !remembered.current_in_boot;
+    drbd.ask_arbiter && has_storage(replica) && remembered.created && !is_new && !remembered.behind && !owns
 }
 
 /// Has Raft told as soon as a disk left UpToDate: of the own one, and as owner of a connected peer's.

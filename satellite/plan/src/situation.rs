@@ -14,6 +14,8 @@ use crate::{
 pub struct Remembered {
     /// Its metadata was made. It is never made again, whatever is found.
     pub created: bool,
+    /// That was since the node booted.
+    pub made_in_boot: bool,
     /// Its disk was seen UpToDate since the node booted.
     pub current_in_boot: bool,
     /// Its disk left UpToDate and has not synced since: it may be behind without knowing it.

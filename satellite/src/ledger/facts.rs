@@ -56,6 +56,8 @@ pub struct Restore {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct ReplicaFacts {
     created: bool,
+    /// Boot id under which it was made; empty: not known.
+    made_in_boot: String,
     behind: bool,
     /// Boot id under which the disk was seen UpToDate; empty: never.
     current_in_boot: String,
@@ -68,8 +70,9 @@ impl Facts {
     pub(super) fn remembered(&self, key: &ReplicaKey, boot: &str) -> Remembered {
         self.replicas.get(key).map_or_else(Remembered::default, |facts| Remembered {
             created: facts.created,
+            made_in_boot: is_this(boot, &facts.made_in_boot),
             behind: facts.behind,
-            current_in_boot: !facts.current_in_boot.is_empty() && facts.current_in_boot == boot,
+            current_in_boot: is_this(boot, &facts.current_in_boot),
             reunion: facts.reunion,
         })
     }
@@ -83,7 +86,7 @@ impl Facts {
             Note::Current | Note::Behind | Note::CaughtUp | Note::MetNobody => Reunion::None,
         };
         match note {
-            Note::Created => facts.created = true,
+            Note::Created => (facts.created, facts.made_in_boot) = (true, boot.to_owned()),
             Note::Current => facts.current_in_boot = boot.to_owned(),
             Note::Behind => facts.behind = true,
             Note::CaughtUp => facts.behind = false,
@@ -156,6 +159,7 @@ impl Facts {
                     behind: facts.behind,
                     current_in_boot: facts.current_in_boot.clone(),
                     let_out: facts.reunion != Reunion::None,
+                    made_in_boot: facts.made_in_boot.clone(),
                 })
                 .collect(),
             orders: self
@@ -189,6 +193,7 @@ impl Facts {
                 .map(|replica| {
                     let facts = ReplicaFacts {
                         created: replica.created,
+                        made_in_boot: replica.made_in_boot,
                         behind: replica.behind,
                         current_in_boot: replica.current_in_boot,
                         reunion: if replica.let_out { Reunion::Unwatched } else { Reunion::None },
@@ -204,6 +209,11 @@ impl Facts {
                 .collect(),
         })
     }
+}
+
+/// Whether what is stored is the id of the boot `boot`. An empty one is none.
+fn is_this(boot: &str, stored: &str) -> bool {
+    !stored.is_empty() && stored == boot
 }
 
 const DONE: u32 = 2;
@@ -261,6 +271,8 @@ struct StoredReplica {
     current_in_boot: String,
     #[prost(bool, tag = "6")]
     let_out: bool,
+    #[prost(string, tag = "7")]
+    made_in_boot: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -295,7 +307,8 @@ mod tests {
         let read = Facts::decode(&facts.encode()).unwrap();
 
         assert_eq!(read, facts);
-        let created = Remembered { created: true, current_in_boot: true, ..Remembered::default() };
+        let created =
+            Remembered { created: true, made_in_boot: true, current_in_boot: true, ..Remembered::default() };
         assert_eq!(read.remembered(&key("a", 7), "boot-1"), created);
         assert_eq!(read.remembered(&key("a", 8), "boot-1"), Remembered::default());
         assert!(read.remembered(&key("b", 9), "boot-2").behind);
@@ -325,11 +338,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_current_before_a_reboot_is_not_called_so_after_it() {
+    fn what_was_made_or_current_before_a_reboot_is_not_called_so_after_it() {
         let mut facts = Facts::default();
+        facts.note(&key("a", 7), Note::Created, "boot-1");
         facts.note(&key("a", 7), Note::Current, "boot-1");
 
-        assert!(!facts.remembered(&key("a", 7), "boot-2").current_in_boot);
+        let remembered = facts.remembered(&key("a", 7), "boot-2");
+        assert_eq!(remembered, Remembered { created: true, ..Remembered::default() });
         assert!(!Facts::default().remembered(&key("a", 7), "").current_in_boot);
     }
 

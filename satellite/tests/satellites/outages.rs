@@ -134,8 +134,7 @@ async fn a_crashed_primary_that_is_back_is_no_source_of_a_sync_to_whoever_is_abo
 
 /// n1 is frozen with a write that n2 has not got, and cannot ask. n2 has booted, and the two meet: DRBD acknowledges the
 /// write on n1 alone, and breaks the connection for a moment. In that moment n1 loses its power.
-async fn acknowledged_alone_in_a_reunion() -> Cluster {
-    let mut cluster = Cluster::attached().await;
+async fn acknowledged_alone_in_a_reunion(mut cluster: Cluster) -> Cluster {
     cluster.controllers_reach("n1", false).await;
     cluster.world.cut_power("n2");
     let writer = cluster.world.write("n1", GATE, 1, 42).unwrap();
@@ -169,7 +168,7 @@ async fn what_a_primary_acknowledged_alone_in_a_reunion_is_not_lost_to_the_peer_
         }),
     ];
     for (what, interlude) in interludes {
-        let mut cluster = acknowledged_alone_in_a_reunion().await;
+        let mut cluster = acknowledged_alone_in_a_reunion(Cluster::attached().await).await;
         interlude(&mut cluster).await;
         cluster.begin_claim("n2").await;
         for _ in 0..600 {
@@ -187,9 +186,35 @@ async fn what_a_primary_acknowledged_alone_in_a_reunion_is_not_lost_to_the_peer_
     }
 }
 
+/// As [`Cluster::attached`], but n2 has not noted that its disk is current: its satellite ended before the two connected.
+async fn attached_before_it_was_noted_as_current() -> Cluster {
+    let mut cluster = Cluster::new().await;
+    cluster.world.link("n1", "n2", false);
+    cluster.commit(|raft| raft.day0 = 0x1234_5678_9abc_def0).await;
+    let is_up = |cluster: &Cluster, node| !cluster.report(node, "db").volumes.is_empty();
+    cluster.until("both are up", |cluster| is_up(cluster, "n1") && is_up(cluster, "n2")).await;
+    cluster.stop("n2").await;
+    cluster.world.link("n1", "n2", true);
+    cluster.until("they are in sync", |cluster| cluster.in_sync("n1")).await;
+    cluster.commit(|raft| raft.day0 = 0).await;
+    cluster.attach("n1").await;
+    cluster
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_primary_acknowledged_alone_is_not_lost_to_a_peer_that_never_noted_that_it_was_current() {
+    let cluster = acknowledged_alone_in_a_reunion(attached_before_it_was_noted_as_current().await).await;
+    cluster.begin_claim("n2").await;
+    for _ in 0..600 {
+        assert!(!cluster.could_take_over("n2"), "{:#?}", cluster.report("n2", "db"));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(cluster.raft().outdated.contains_key("n2"), "the controllers have heard of it");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_copy_that_may_be_behind_is_used_once_a_person_has_given_up_the_other_one() {
-    let cluster = acknowledged_alone_in_a_reunion().await;
+    let cluster = acknowledged_alone_in_a_reunion(Cluster::attached().await).await;
     cluster.until("it counts as behind", |cluster| cluster.raft().outdated.contains_key("n2")).await;
     // Its satellite has the answer.
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -105,10 +105,19 @@ fn a_copy_whose_node_lost_its_power_right_after_it_was_made_is_let_out_with_a_no
         "{first:?}"
     );
 
-    // It may have been current, and a Primary may have acknowledged on it, without the ledger having heard of it.
-    made.found = Scene::running().found;
-    made.found.kernel = Looked::Absent;
+    // Until its peer is up as well there is nothing to note, and a satellite that is started anew holds nothing against it.
     made.note(Note::Created);
+    made.found = Scene::running().found;
+    made.peer().connection = ConnectionState::Connecting;
+    made.disk(DiskState::Consistent);
+    for met in [WATCHED, watched(2, 1, 0)] {
+        made.found.met = met;
+        assert_eq!(made.actions(), [""; 0], "{met:?}");
+    }
+
+    // It may have been current, and a Primary may have acknowledged on it, without the ledger having heard of it.
+    made.remembered.made_in_boot = false;
+    made.found.kernel = Looked::Absent;
     assert_eq!(made.actions(), [LET_OUT, "bring-up with disk"]);
 }
 

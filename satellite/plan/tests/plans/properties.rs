@@ -163,10 +163,11 @@ fn scene() -> impl Strategy<Value = Scene> {
     );
     let reunions =
         vec![Reunion::None, Reunion::Watched(Watch { number: 1, meetings: 0, ended: 0 }), Reunion::Unwatched];
-    let remembered = (any::<bool>(), any::<bool>(), any::<bool>(), select(reunions)).prop_map(
-        |(created, current_in_boot, behind, reunion)| Remembered {
+    let remembered = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), select(reunions)).prop_map(
+        |(created, made_in_boot, current_in_boot, behind, reunion)| Remembered {
             created,
-            current_in_boot,
+            made_in_boot: created && made_in_boot,
+            current_in_boot: created && current_in_boot,
             behind,
             reunion,
         },
@@ -336,7 +337,9 @@ proptest! {
         let is_current = scene.found.kernel.present().is_some_and(|kernel| {
             kernel.volumes.get(&0).is_some_and(|volume| volume.disk == DiskState::UpToDate)
         });
-        if scene.removed.is_some() || owns || is_current || !scene.remembered.created || has(&plan, "demote") {
+        let remembered = scene.remembered;
+        let is_new = !remembered.created || (remembered.made_in_boot && !remembered.current_in_boot);
+        if scene.removed.is_some() || owns || is_current || is_new || has(&plan, "demote") {
             return Ok(());
         }
         let connects = |action: &Action| {

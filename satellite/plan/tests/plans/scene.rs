@@ -226,7 +226,7 @@ impl Scene {
     pub(crate) fn note(&mut self, note: Note) {
         let remembered = &mut self.remembered;
         match note {
-            Note::Created => remembered.created = true,
+            Note::Created => (remembered.created, remembered.made_in_boot) = (true, true),
             Note::Current => remembered.current_in_boot = true,
             Note::Behind => remembered.behind = true,
             Note::CaughtUp => remembered.behind = false,
