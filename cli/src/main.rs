@@ -14,6 +14,7 @@ mod confirmation;
 mod context;
 mod events;
 mod failure;
+mod listing;
 mod noun;
 mod output;
 mod progress;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::{
     context::{Context, every_page},
     failure::Failure,
+    listing::Listing,
     output::table::Row,
     view::word,
 };
@@ -22,7 +23,10 @@ Examples:
 Volumes that were made after the backup go on as they are, and nothing of them is touched. Their names, minors and ports
 are not handed out. To give one up, end who uses it and remove it by hand on each of its nodes, with drbdadm and lvremove:
 a moment later the cluster forgets it.")]
-pub(crate) struct Unknown {}
+pub(crate) struct Unknown {
+    #[command(flatten)]
+    listing: Listing,
+}
 
 /// One replica.
 #[derive(Debug, Serialize)]
@@ -44,11 +48,13 @@ struct Replica {
 
 impl Unknown {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let request = v1::ListUnknownRequest::default();
-        let (replicas, revision) =
-            every_page!(context, "list what is unknown", cluster.list_unknown, request, replicas);
-        let replicas: Vec<Replica> = replicas.into_iter().map(Replica::from).collect();
-        context.screen.list(&replicas, revision, "nodes hold nothing that the cluster does not know")
+        let read = async || -> Result<(Vec<Replica>, u64), Failure> {
+            let request = v1::ListUnknownRequest::default();
+            let (replicas, revision) =
+                every_page!(context, "list what is unknown", cluster.list_unknown, request, replicas);
+            Ok((replicas.into_iter().map(Replica::from).collect(), revision))
+        };
+        self.listing.show(context, "nodes hold nothing that the cluster does not know", read).await
     }
 }
 

@@ -9,6 +9,7 @@ use super::NothingMore;
 use crate::{
     context::{Context, every_page},
     failure::Failure,
+    listing::Listing,
     view::{attachment::Attachment, word},
 };
 
@@ -36,6 +37,8 @@ while that node may still be writing, it is refused: detach it there first.")]
         /// Only those on this node
         #[arg(long)]
         node: Option<String>,
+        #[command(flatten)]
+        listing: Listing,
     },
     /// End an attachment; nothing may hold the device open any more
     #[command(after_help = "Example:\n  hawser attachment delete data n1")]
@@ -58,13 +61,13 @@ impl Verb {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
             Self::Create { resource, node } => create(context, &resource, &node).await,
-            Self::List { resource, node } => {
+            Self::List { resource, node, listing } => {
                 let request = v1::ListAttachmentsRequest {
                     resource: resource.unwrap_or_default(),
                     node: node.unwrap_or_default(),
                     ..Default::default()
                 };
-                list(context, request).await
+                list(context, &listing, request).await
             }
             Self::Delete { resource, node } => delete(context, &resource, &node).await,
         }
@@ -110,10 +113,21 @@ async fn delete(context: &Context, resource: &str, node: &str) -> Result<(), Fai
     context.finish(answer.result, &done, NothingMore {}).await
 }
 
-async fn list(context: &Context, request: v1::ListAttachmentsRequest) -> Result<(), Failure> {
-    let (attachments, revision) =
-        every_page!(context, "list attachments", attachments.list_attachments, request, attachments);
-    let attachments: Vec<Attachment> = attachments.iter().map(Attachment::from).collect();
+async fn list(
+    context: &Context,
+    listing: &Listing,
+    request: v1::ListAttachmentsRequest,
+) -> Result<(), Failure> {
+    let read = async || -> Result<(Vec<Attachment>, u64), Failure> {
+        let (attachments, revision) = every_page!(
+            context,
+            "list attachments",
+            attachments.list_attachments,
+            request.clone(),
+            attachments
+        );
+        Ok((attachments.iter().map(Attachment::from).collect(), revision))
+    };
     let hint = "nothing is attached; attach a resource with `hawser attachment create`";
-    context.screen.list(&attachments, revision, hint)
+    listing.show(context, hint, read).await
 }

@@ -8,6 +8,7 @@ use super::{NothingMore, key_and_value};
 use crate::{
     context::{Context, every_page},
     failure::Failure,
+    listing::Listing,
     view::group::Group,
 };
 
@@ -43,7 +44,10 @@ Examples:
     },
     /// List the groups
     #[command(after_help = "Example:\n  hawser group list")]
-    List,
+    List {
+        #[command(flatten)]
+        listing: Listing,
+    },
     /// Delete a group that no resource is made from
     #[command(after_help = "Example:\n  hawser group delete fast")]
     Delete {
@@ -89,7 +93,7 @@ impl Verb {
                 };
                 create(context, request).await
             }
-            Self::List => list(context).await,
+            Self::List { listing } => list(context, &listing).await,
             Self::Delete { name } => delete(context, name).await,
         }
     }
@@ -105,12 +109,14 @@ async fn create(context: &Context, request: v1::CreateResourceGroupRequest) -> R
     context.finish(answer.result, &format!("group {name} is made"), NothingMore {}).await
 }
 
-async fn list(context: &Context) -> Result<(), Failure> {
-    let request = v1::ListResourceGroupsRequest::default();
-    let (groups, revision) =
-        every_page!(context, "list groups", resource_groups.list_resource_groups, request, groups);
-    let groups: Vec<Group> = groups.iter().map(Group::from).collect();
-    context.screen.list(&groups, revision, "there are no groups; make one with `hawser group create`")
+async fn list(context: &Context, listing: &Listing) -> Result<(), Failure> {
+    let read = async || -> Result<(Vec<Group>, u64), Failure> {
+        let request = v1::ListResourceGroupsRequest::default();
+        let (groups, revision) =
+            every_page!(context, "list groups", resource_groups.list_resource_groups, request, groups);
+        Ok((groups.iter().map(Group::from).collect(), revision))
+    };
+    listing.show(context, "there are no groups; make one with `hawser group create`", read).await
 }
 
 async fn delete(context: &Context, name: String) -> Result<(), Failure> {

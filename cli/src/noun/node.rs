@@ -9,6 +9,7 @@ use crate::{
     confirmation,
     context::{Context, every_page},
     failure::Failure,
+    listing::Listing,
     view::node::Node,
 };
 
@@ -37,6 +38,8 @@ Examples:
         /// Only those that something is wrong with
         #[arg(long)]
         differing: bool,
+        #[command(flatten)]
+        listing: Listing,
     },
     /// Show what is known of one node
     #[command(after_help = "Example:\n  hawser node show n1")]
@@ -77,15 +80,15 @@ impl Verb {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
             Self::Create { name, addresses } => create(context, name, &addresses).await,
-            Self::List { differing } => {
+            Self::List { differing, listing } => {
                 let request = v1::ListNodesRequest { differing_only: differing, ..Default::default() };
-                let (nodes, revision) = nodes(context, request).await?;
                 let hint = if differing {
                     "nothing is wrong with any node"
                 } else {
                     "there are no nodes; register one with `hawser node create`"
                 };
-                context.screen.list(&nodes, revision, hint)
+                let read = async || nodes(context, request.clone()).await;
+                listing.show(context, hint, read).await
             }
             Self::Show { name } => {
                 let request = v1::ListNodesRequest { name: name.clone(), ..Default::default() };

@@ -8,6 +8,7 @@ use super::NothingMore;
 use crate::{
     context::{Context, every_page},
     failure::Failure,
+    listing::Listing,
     view::operation::Operation,
 };
 
@@ -17,7 +18,7 @@ pub(crate) enum Verb {
     #[command(after_help = "\
 Examples:
   hawser operation list
-  hawser operation list --running
+  hawser operation list --running --watch
   hawser operation list --resource data")]
     List {
         /// Only those that have not ended
@@ -29,6 +30,8 @@ Examples:
         /// Only those about this node
         #[arg(long)]
         node: Option<String>,
+        #[command(flatten)]
+        listing: Listing,
     },
     /// Show one operation and what it waits for
     #[command(after_help = "Example:\n  hawser operation show 42")]
@@ -53,15 +56,15 @@ Examples:
 impl Verb {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
-            Self::List { running, resource, node } => {
+            Self::List { running, resource, node, listing } => {
                 let request = v1::ListOperationsRequest {
                     running_only: running,
                     resource: resource.unwrap_or_default(),
                     node: node.unwrap_or_default(),
                     ..Default::default()
                 };
-                let (operations, revision) = operations(context, request).await?;
-                context.screen.list(&operations, revision, "there are no operations")
+                let read = async || operations(context, request.clone()).await;
+                listing.show(context, "there are no operations", read).await
             }
             Self::Show { id } => {
                 let (operation, revision) = find(context, id).await?;

@@ -8,6 +8,7 @@ use super::NothingMore;
 use crate::{
     context::{Context, every_page},
     failure::Failure,
+    listing::Listing,
     view::pool::Pool,
 };
 
@@ -36,11 +37,15 @@ and hold what the disks held before: the first replica is ready at once, the oth
         overcommit: Option<u32>,
     },
     /// List the pools
-    #[command(after_help = "Examples:\n  hawser pool list\n  hawser pool list --node n1")]
+    #[command(
+        after_help = "Examples:\n  hawser pool list\n  hawser pool list --node n1\n  hawser pool list --sort free"
+    )]
     List {
         /// Only those of this node
         #[arg(long)]
         node: Option<String>,
+        #[command(flatten)]
+        listing: Listing,
     },
     /// Forget a pool without replicas; the storage itself stays
     #[command(after_help = "Example:\n  hawser pool delete n1 ssd")]
@@ -95,7 +100,7 @@ impl Verb {
                 let done = format!("pool {name} on node {node} is registered");
                 context.finish(answer.result, &done, NothingMore {}).await
             }
-            Self::List { node } => list(context, node.unwrap_or_default()).await,
+            Self::List { node, listing } => list(context, &listing, node.unwrap_or_default()).await,
             Self::Delete { node, name } => {
                 let request = v1::DeletePoolRequest {
                     request_key: request_key(),
@@ -114,11 +119,13 @@ impl Verb {
     }
 }
 
-async fn list(context: &Context, node: String) -> Result<(), Failure> {
+async fn list(context: &Context, listing: &Listing, node: String) -> Result<(), Failure> {
     let request = v1::ListPoolsRequest { node, ..Default::default() };
-    let (pools, revision) = every_page!(context, "list pools", pools.list_pools, request, pools);
-    let pools: Vec<Pool> = pools.iter().map(Pool::from).collect();
-    context.screen.list(&pools, revision, "there are no pools; register one with `hawser pool create`")
+    let read = async || -> Result<(Vec<Pool>, u64), Failure> {
+        let (pools, revision) = every_page!(context, "list pools", pools.list_pools, request.clone(), pools);
+        Ok((pools.iter().map(Pool::from).collect(), revision))
+    };
+    listing.show(context, "there are no pools; register one with `hawser pool create`", read).await
 }
 
 fn thin_pool(text: &str) -> Result<v1::LvmThinProvider, String> {

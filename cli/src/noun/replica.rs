@@ -9,6 +9,7 @@ use super::NothingMore;
 use crate::{
     context::{Context, every_page},
     failure::Failure,
+    listing::Listing,
     view::replica::NamedReplica,
 };
 
@@ -33,7 +34,7 @@ The resource stays in use meanwhile. How long it takes depends on its size; afte
     },
     /// List the replicas, with what their nodes report
     #[command(
-        after_help = "Examples:\n  hawser replica list\n  hawser replica list --differing\n  hawser replica list --resource data\n  hawser replica list --node n1"
+        after_help = "Examples:\n  hawser replica list\n  hawser replica list --differing\n  hawser replica list --resource data --watch\n  hawser replica list --node n1"
     )]
     List {
         /// Only those of this resource
@@ -45,6 +46,8 @@ The resource stays in use meanwhile. How long it takes depends on its size; afte
         /// Only those whose desired and observed state differ
         #[arg(long)]
         differing: bool,
+        #[command(flatten)]
+        listing: Listing,
     },
     /// Remove a replica with its data, and wait until nothing of it is left
     #[command(after_help = "\
@@ -71,14 +74,14 @@ impl Verb {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
             Self::Create { resource, node, pool } => create(context, resource, node, pool).await,
-            Self::List { resource, node, differing } => {
+            Self::List { resource, node, differing, listing } => {
                 let request = v1::ListReplicasRequest {
                     resource: resource.unwrap_or_default(),
                     node: node.unwrap_or_default(),
                     differing_only: differing,
                     ..Default::default()
                 };
-                list(context, request).await
+                list(context, &listing, request).await
             }
             Self::Delete { resource, node } => delete(context, resource, node).await,
         }
@@ -119,9 +122,11 @@ async fn delete(context: &Context, resource: String, node: String) -> Result<(),
     context.finish(answer.result, &done, NothingMore {}).await
 }
 
-async fn list(context: &Context, request: v1::ListReplicasRequest) -> Result<(), Failure> {
-    let (replicas, revision) =
-        every_page!(context, "list replicas", replicas.list_replicas, request, replicas);
-    let replicas: Vec<NamedReplica> = replicas.iter().map(NamedReplica::from).collect();
-    context.screen.list(&replicas, revision, "there are no replicas")
+async fn list(context: &Context, listing: &Listing, request: v1::ListReplicasRequest) -> Result<(), Failure> {
+    let read = async || -> Result<(Vec<NamedReplica>, u64), Failure> {
+        let (replicas, revision) =
+            every_page!(context, "list replicas", replicas.list_replicas, request.clone(), replicas);
+        Ok((replicas.iter().map(NamedReplica::from).collect(), revision))
+    };
+    listing.show(context, "there are no replicas", read).await
 }

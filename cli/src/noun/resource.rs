@@ -9,6 +9,7 @@ use super::{NothingMore, size};
 use crate::{
     context::{Context, every_page},
     failure::Failure,
+    listing::Listing,
     view::resource::Resource,
 };
 
@@ -43,7 +44,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   hawser resource list
-  hawser resource list --differing
+  hawser resource list --differing --watch
+  hawser resource list --sort -size
   hawser resource list --group fast --node n1 -o json")]
     List {
         /// Only those of this group
@@ -55,6 +57,8 @@ Examples:
         /// Only those whose desired and observed state differ
         #[arg(long)]
         differing: bool,
+        #[command(flatten)]
+        listing: Listing,
     },
     /// Show what was asked for, what is there, and why they differ
     #[command(after_help = "Example:\n  hawser resource show data")]
@@ -91,7 +95,7 @@ impl Verb {
                 };
                 create(context, request).await
             }
-            Self::List { group, node, differing } => {
+            Self::List { group, node, differing, listing } => {
                 let all = group.is_none() && node.is_none() && !differing;
                 let request = v1::ListResourcesRequest {
                     group: group.unwrap_or_default(),
@@ -99,13 +103,13 @@ impl Verb {
                     differing_only: differing,
                     ..Default::default()
                 };
-                let (resources, revision) = resources(context, request).await?;
                 let hint = if all {
                     "there are no resources; create one with `hawser resource create`"
                 } else {
                     "there are no such resources"
                 };
-                context.screen.list(&resources, revision, hint)
+                let read = async || resources(context, request.clone()).await;
+                listing.show(context, hint, read).await
             }
             Self::Show { name } => {
                 let request = v1::ListResourcesRequest { name: name.clone(), ..Default::default() };

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::failure::Failure;
 
 pub(crate) mod age;
+pub(crate) mod order;
 pub(crate) mod table;
 
 use table::{Row, table};
@@ -26,9 +27,22 @@ pub(crate) enum Format {
     Yaml,
 }
 
+/// Takes the cursor of a terminal to its upper left corner.
+const HOME: &str = "\x1b[H";
+/// Clears a line from the cursor on.
+const CLEAR_LINE: &str = "\x1b[K";
+/// Clears a screen from the cursor on.
+const CLEAR_BELOW: &str = "\x1b[J";
+
+/// Of a terminal that does not say how high it is.
+const USUAL_HEIGHT: u16 = 24;
+/// Of a terminal that does not say how wide it is.
+const USUAL_WIDTH: u16 = 80;
+
 /// Where answers go.
 pub(crate) struct Screen {
     format: Format,
+    is_terminal: bool,
     /// Columns of the terminal; none where the answer goes into a file or a pipe.
     width: Option<u16>,
     now: Timestamp,
@@ -54,8 +68,9 @@ impl Screen {
     /// Standard output of this process.
     pub(crate) fn of_process(format: Format) -> Self {
         let stdout = io::stdout();
-        let width = if stdout.is_terminal() { terminal_size::terminal_size_of(&stdout) } else { None };
-        Self { format, width: width.map(|(width, _)| width.0), now: Timestamp::now() }
+        let is_terminal = stdout.is_terminal();
+        let width = if is_terminal { terminal_size::terminal_size_of(&stdout) } else { None };
+        Self { format, is_terminal, width: width.map(|(width, _)| width.0), now: Timestamp::now() }
     }
 
     /// Prints a list. Where it is empty, `hint` tells people what to do.
@@ -69,6 +84,24 @@ impl Screen {
             }
             Format::Table => self.text(&table(rows, self.width, self.now)),
         }
+    }
+
+    /// Whether [`Screen::paint`] has somebody who sees it.
+    pub(crate) fn can_be_painted(&self) -> bool {
+        self.format == Format::Table && self.is_terminal
+    }
+
+    /// Moves what is on the terminal out of the way of what will be painted.
+    pub(crate) fn make_room(&self) -> Result<(), Failure> {
+        let (_, height) = size();
+        self.raw("\n".repeat(height.into()).as_bytes())
+    }
+
+    /// Paints a list over what was painted before, as much of it as there is room for.
+    pub(crate) fn paint<R: Row>(&self, rows: &[R], hint: &str, now: Timestamp) -> Result<(), Failure> {
+        let (width, height) = size();
+        let text = if rows.is_empty() { hint.to_owned() } else { table(rows, Some(width), now) };
+        self.raw(painted(&text, width.into(), height.into()).as_bytes())
     }
 
     /// Prints one object; `describe` makes the text for people.
@@ -126,8 +159,49 @@ impl Screen {
     }
 }
 
+/// Columns and lines of the terminal as it is now.
+fn size() -> (u16, u16) {
+    terminal_size::terminal_size_of(io::stdout())
+        .map_or((USUAL_WIDTH, USUAL_HEIGHT), |(width, height)| (width.0, height.0))
+}
+
+/// What paints `text` over a screen of so many columns and lines. The last line is left to the cursor. Each line is cleared
+/// before it is written: after it, the cursor may still be on its last character.
+fn painted(text: &str, width: usize, height: usize) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    let room = height.saturating_sub(1).max(1);
+    let kept = if lines.len() > room { room - 1 } else { lines.len() };
+    let (shown, hidden) = lines.split_at(kept);
+    let rest = match hidden.len() {
+        0 => None,
+        more => Some(format!("and {more} more lines; make the terminal higher, or ask for fewer")),
+    };
+    let line = |line: &str| format!("{CLEAR_LINE}{}\n", line.chars().take(width).collect::<String>());
+    let painted: String = shown.iter().copied().chain(rest.as_deref()).map(line).collect();
+    format!("{HOME}{painted}{CLEAR_BELOW}")
+}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn a_screen_is_painted_over_line_by_line() {
+        let whole = "\x1b[H\x1b[KNAME\n\x1b[Kn1\n\x1b[Kn2\n\x1b[J";
+        assert_eq!(painted("NAME\nn1\nn2", 80, 4), whole);
+        assert_eq!(painted("NAME of a node\nn1\nn2", 4, 4), whole, "no line is wider than the terminal");
+    }
+
+    #[test]
+    fn what_has_no_room_on_a_screen_is_counted() {
+        for (height, shown, more) in [(4, 2, 2), (3, 1, 3), (2, 0, 4), (1, 0, 4), (0, 0, 4)] {
+            let painted = painted("NAME\nn1\nn2\nn3", 80, height);
+
+            assert!(painted.contains(&format!("and {more} more lines")), "{height}: {painted:?}");
+            assert_eq!(painted.matches('\n').count(), shown + 1, "{height}: {painted:?}");
+        }
+    }
+
     #[test]
     fn in_yaml_a_text_stays_a_text_and_a_number_a_number() {
         let mut answer = serde_json::Map::new();

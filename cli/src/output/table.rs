@@ -18,6 +18,10 @@ pub(crate) trait Row: Serialize {
     const COLUMNS: &'static [&'static str];
     /// As many cells as there are columns.
     fn cells(&self, now: Timestamp) -> Vec<String>;
+    /// What a column is sorted by where its text would sort otherwise, as sizes do.
+    fn amount(&self, _column: &str) -> Option<u64> {
+        None
+    }
 }
 
 /// The rows below their headers.

@@ -150,4 +150,8 @@ impl Row for Node {
             Condition::reasons(&self.conditions),
         ]
     }
+
+    fn amount(&self, column: &str) -> Option<u64> {
+        self.observed_age_ms.filter(|_| column == "SEEN")
+    }
 }

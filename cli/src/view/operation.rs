@@ -158,4 +158,9 @@ impl Row for Operation {
             self.waiting().filter(|_| running).unwrap_or_default(),
         ]
     }
+
+    fn amount(&self, column: &str) -> Option<u64> {
+        // The latest first, as in every column of ages.
+        (column == "STARTED").then(|| u64::MAX - self.started_at_unix_ms)
+    }
 }

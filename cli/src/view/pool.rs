@@ -108,4 +108,13 @@ impl Row for Pool {
             problem.unwrap_or_else(|| Condition::reasons(&self.conditions)),
         ]
     }
+
+    fn amount(&self, column: &str) -> Option<u64> {
+        match column {
+            "CAPACITY" => Some(self.desired.capacity_bytes),
+            "FREE" => self.observed.as_ref().map(|observed| observed.free_bytes),
+            "PROMISED" => Some(self.desired.promised_bytes),
+            _ => None,
+        }
+    }
 }

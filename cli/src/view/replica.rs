@@ -312,4 +312,8 @@ impl Row for NamedReplica {
         cells.push(Condition::reasons(&self.conditions));
         cells
     }
+
+    fn amount(&self, column: &str) -> Option<u64> {
+        self.replica.observed_age_ms.filter(|_| column == "SEEN")
+    }
 }

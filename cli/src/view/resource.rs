@@ -200,4 +200,9 @@ impl Row for Resource {
             Condition::reasons(&self.conditions),
         ]
     }
+
+    fn amount(&self, column: &str) -> Option<u64> {
+        let bytes = self.desired.volumes.iter().map(|volume| volume.size_bytes);
+        (column == "SIZE" && !self.desired.volumes.is_empty()).then(|| bytes.fold(0, u64::saturating_add))
+    }
 }

@@ -1,11 +1,48 @@
 //! What `hawser` is to a shell: completions, manual pages, short names, and answers for other programs.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
+
+use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    pty::{Winsize, openpty},
+};
+use tokio::io::AsyncReadExt;
 
 use crate::fake::{Cluster, Said, Script, complete, hawser, node};
 
 async fn two_nodes() -> Cluster {
     Cluster::start(Script { nodes: vec![vec![node("n1"), node("n2")]], ..Default::default() }).await
+}
+
+#[tokio::test]
+async fn a_list_that_is_watched_is_painted_again_on_its_terminal() {
+    let cluster = two_nodes().await;
+    let size = Winsize { ws_row: 3, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+    let terminal = openpty(&size, None).unwrap();
+    // Else every program that is started meanwhile would hold its ends.
+    for end in [&terminal.master, &terminal.slave] {
+        fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+    }
+    let mut watching = cluster.on_terminal(&["node", "list", "--watch"], terminal.slave);
+    let mut screen = tokio::fs::File::from_std(terminal.master.into());
+
+    let mut painted = String::new();
+    let read = async {
+        while painted.matches("\x1b[H").count() < 3 {
+            let mut bytes = [0; 4096];
+            let count = screen.read(&mut bytes).await.unwrap();
+            painted.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        }
+    };
+    let seen = tokio::time::timeout(Duration::from_secs(60), read).await;
+    watching.kill().await.unwrap();
+
+    assert!(seen.is_ok(), "{painted:?}");
+    let first = painted.split("\x1b[H").nth(1).unwrap();
+    assert!(
+        first.contains("NAME") && first.contains("and 2 more"),
+        "three lines are all there are: {first:?}"
+    );
 }
 
 /// The candidates that are no options.

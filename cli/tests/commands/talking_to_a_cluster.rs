@@ -131,6 +131,21 @@ async fn a_refusal_is_told_as_the_cluster_told_it() {
 }
 
 #[tokio::test]
+async fn a_list_is_sorted_across_its_pages_in_every_form() {
+    let pages = vec![vec![node("n10"), node("n2")], vec![node("n1")]];
+    let cluster = Cluster::start(Script { nodes: pages, ..Default::default() }).await;
+
+    let table = cluster.hawser(&["node", "list", "--sort", "-name"]).await;
+    let json = cluster.hawser(&["node", "list", "--sort", "name", "-o", "json"]).await;
+
+    let names: Vec<_> =
+        table.stdout.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(names, ["n10", "n2", "n1"], "{table:?}");
+    let places = ["n1", "n2", "n10"].map(|name| json.stdout.find(&format!("\"name\": \"{name}\"")));
+    assert!(places.is_sorted() && places.iter().all(Option::is_some), "{json:?}");
+}
+
+#[tokio::test]
 async fn a_list_is_all_of_its_pages() {
     let pages = vec![vec![node("n1"), node("n2")], vec![node("n3")]];
     let cluster = Cluster::start(Script { nodes: pages, ..Default::default() }).await;
@@ -373,6 +388,9 @@ async fn what_the_command_line_cannot_mean_is_refused_by_field() {
         (&["operation", "show", "-1"], "-1"),
         (&["node", "list", "--timeout", "soon"], "--timeout"),
         (&["node", "list", "-o", "xml"], "--output"),
+        (&["node", "list", "--sort", "size"], "--sort: there is no column \"size\""),
+        (&["node", "list", "--watch"], "--watch"),
+        (&["node", "list", "--watch", "-o", "json"], "--watch"),
     ] {
         let said = cluster.hawser(arguments).await;
         assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{arguments:?}: {said:?}");

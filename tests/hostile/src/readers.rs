@@ -315,6 +315,7 @@ pub const READERS: &[Reader] = &[
     ),
     reader("KEY=VALUE", "cli/src/noun/mod.rs", "cli/src/noun/mod.rs::hostile_keys_and_values"),
     reader("the end of `hawser events`", "cli/src/events.rs", "cli/src/events.rs::hostile_ends"),
+    reader("the column of --sort", "cli/src/output/order.rs", "cli/src/output/order.rs::hostile_columns"),
     reader("VG/THINPOOL", "cli/src/noun/pool.rs", "cli/src/noun/pool.rs::hostile_thin_pools"),
     reader("NAME=IP", "cli/src/noun/node.rs", "cli/src/noun/node.rs::hostile_addresses"),
     reader("NAME=HOST:PORT", "cli/src/cluster/init.rs", "cli/src/cluster/init.rs::hostile_controllers"),

@@ -1,9 +1,10 @@
 //! A cluster of one controller that answers by script, behind real TLS.
 
 use std::{
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     pin::Pin,
-    process::Output,
+    process::{Output, Stdio},
     sync::{Arc, Mutex},
     time::SystemTime,
 };
@@ -12,7 +13,10 @@ use hawser_process::tls::{self, Authority, Identity, Role};
 use hawser_proto::v1::{
     self, cluster_service_server, node_service_server, operation_service_server, resource_service_server,
 };
-use tokio::{net::TcpListener, process::Command};
+use tokio::{
+    net::TcpListener,
+    process::{Child, Command},
+};
 use tokio_stream::{Stream, wrappers::TcpListenerStream};
 use tonic::{Request, Response, Status, transport::Server};
 
@@ -89,6 +93,13 @@ impl Cluster {
     /// Runs `hawser` with the administrator's configuration.
     pub(crate) async fn hawser(&self, arguments: &[&str]) -> Said {
         hawser(Some(&self.directory.path().join("client.toml")), self.directory.path(), arguments).await
+    }
+
+    /// Starts `hawser` with a terminal to write to.
+    pub(crate) fn on_terminal(&self, arguments: &[&str], terminal: OwnedFd) -> Child {
+        let mut command = in_place(Some(&self.directory.path().join("client.toml")), self.directory.path());
+        command.args(arguments).stdin(Stdio::null()).stdout(terminal).kill_on_drop(true);
+        command.spawn().unwrap()
     }
 
     /// Request keys that the controller has seen.
