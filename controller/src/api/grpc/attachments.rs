@@ -31,8 +31,9 @@ use crate::{
 /// Fields of an attachment's view.
 const FIELDS: [&str; 3] = ["desired", "device_paths", "conditions"];
 
-/// How long a request waits for what decides it: longer than DRBD and the sessions need to notice a power cut.
-const PATIENCE: Duration = Duration::from_secs(6);
+/// How long a request waits for what decides it: longer than DRBD and the sessions need to notice a power cut. That takes
+/// 3 to 5 s, and on a node that is busy more.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// A decision depends on time as well as on reports.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
