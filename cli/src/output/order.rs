@@ -44,11 +44,12 @@ impl Order {
     }
 
     fn key<R: Row>(self, row: &R, now: Timestamp) -> Key {
-        let amount = R::COLUMNS.get(self.column).and_then(|header| row.amount(header));
-        match (amount, row.cells(now).into_iter().nth(self.column)) {
-            (Some(amount), _) => Key::Amount(amount),
-            (None, Some(text)) if !text.is_empty() => Key::Text(text),
-            (None, _) => Key::Nothing,
+        if let Some(amount) = R::COLUMNS.get(self.column).and_then(|header| row.amount(header)) {
+            return Key::Amount(amount);
+        }
+        match row.cells(now).into_iter().nth(self.column) {
+            Some(text) if !text.is_empty() => Key::Text(text),
+            _ => Key::Nothing,
         }
     }
 
